@@ -1,0 +1,85 @@
+import type { HttpResponse } from 'uWebSockets.js';
+import type { RequestError } from '../shared/errors.js';
+
+/**
+ * Writes answers to sockets. Every answer leaves in one `tryEnd`, so that a reader that is slower than we are is fed from
+ * `onWritable` instead of from a growing buffer: uWebSockets.js can lose corked data when a flush fails and more is
+ * written behind it.
+ */
+
+const STATUS_LINES: Readonly<Record<number, string>> = {
+  200: '200 OK',
+  202: '202 Accepted',
+  400: '400 Bad Request',
+  401: '401 Unauthorized',
+  403: '403 Forbidden',
+  404: '404 Not Found',
+  405: '405 Method Not Allowed',
+  413: '413 Payload Too Large',
+  415: '415 Unsupported Media Type',
+  429: '429 Too Many Requests',
+  500: '500 Internal Server Error',
+  503: '503 Service Unavailable',
+};
+
+export interface Reply {
+  readonly status: number;
+  readonly body: string | Uint8Array;
+  /** Defaults to `application/json`. */
+  readonly contentType?: string;
+  readonly headers?: readonly (readonly [name: string, value: string])[];
+  /** Closes the connection behind the answer. */
+  readonly close?: boolean;
+  /** Answers a HEAD request: the head that GET would have, without the body. */
+  readonly headOnly?: boolean;
+}
+
+/** Answers above this many bytes are written with back-pressure; smaller ones fit any socket buffer. */
+const ONE_WRITE_MAX_BYTES = 64 * 1024;
+
+export function statusLine(status: number): string {
+  return STATUS_LINES[status] ?? `${status} Unknown`;
+}
+
+/**
+ * Sends one answer. The caller has set `onAborted` and has seen that the request is still there.
+ * The bytes of `reply.body` must not change until the answer is out.
+ */
+export function send(res: HttpResponse, reply: Reply): void {
+  res.cork(() => {
+    res.writeStatus(statusLine(reply.status));
+    res.writeHeader('Content-Type', reply.contentType ?? 'application/json');
+    for (const [name, value] of reply.headers ?? []) res.writeHeader(name, value);
+    if (reply.headOnly === true) {
+      res.endWithoutBody(Buffer.byteLength(reply.body), reply.close === true);
+      return;
+    }
+    if (Buffer.byteLength(reply.body) <= ONE_WRITE_MAX_BYTES) {
+      if (reply.close === true) res.writeHeader('Connection', 'close');
+      res.end(reply.body, reply.close === true);
+      return;
+    }
+    const bytes = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;
+    sendLarge(res, bytes);
+  });
+}
+
+function sendLarge(res: HttpResponse, bytes: Uint8Array): void {
+  const [, done] = res.tryEnd(bytes, bytes.length);
+  if (done) return;
+  res.onWritable((offset) => {
+    const [ok] = res.tryEnd(bytes.subarray(offset), bytes.length);
+    return ok;
+  });
+}
+
+export function sendJson(res: HttpResponse, status: number, value: unknown, options: Partial<Reply> = {}): void {
+  send(res, { ...options, status, body: JSON.stringify(value) });
+}
+
+/** The one shape of every refusal (api.md), with `Retry-After` where a retry can help. */
+export function sendError(res: HttpResponse, error: RequestError, options: Partial<Reply> = {}): void {
+  const headers = [...(options.headers ?? [])];
+  if (error.retryAfterS !== undefined) headers.push(['Retry-After', String(Math.max(1, Math.ceil(error.retryAfterS)))]);
+  sendJson(res, error.status, error.body(), { ...options, headers });
+}
