@@ -313,6 +313,16 @@ function checkRelations(config: Config, settings: Settings): void {
   }
 }
 
+/** Shorter keys can be tried out over the network within a reasonable time. */
+const KEY_ADVISED_CHARS = 16;
+
+/** What is allowed but probably not wanted, a line each; without secrets. */
+export function configWarnings(config: Config): string[] {
+  const short = config.apiKeys.filter((entry) => entry.key.length < KEY_ADVISED_CHARS).length;
+  if (short === 0) return [];
+  return [`${environmentName('apiKeys')}: ${short} of the keys have fewer than ${KEY_ADVISED_CHARS} characters`];
+}
+
 /** One option as documentation shows it. */
 export interface OptionRow {
   readonly name: OptionName;
