@@ -25,8 +25,9 @@ const program = createProgram({
     await serve(config);
   },
   async migrate(action, flags) {
+    const config = loadConfig(flags);
     const { migrate } = await import('./migrate.js');
-    await migrate(action, loadConfig(flags));
+    await migrate(action, config);
   },
 });
 

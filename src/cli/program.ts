@@ -36,7 +36,10 @@ export function createProgram(actions: Actions): Command {
     .configureHelp({ helpWidth: process.stdout.columns ?? HELP_WIDTH })
     .addHelpText('after', AFTER_HELP)
     .addOption(
-      new Option('--config <file>', 'JSON file of options, keys as the flags without dashes in front [PENSTOCK_CONFIG]'),
+      new Option(
+        '--config <file>',
+        'JSON file of options, keys as the flags without dashes in front [PENSTOCK_CONFIG]',
+      ),
     );
   for (const row of optionTable()) program.addOption(optionFor(row));
   const flags = () => program.opts<Flags>();

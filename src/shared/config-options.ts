@@ -27,7 +27,15 @@ export interface Option<S extends TSchema = TSchema> {
   readonly secret?: boolean;
 }
 
-export type OptionGroup = 'Listeners' | 'Storage' | 'ClickHouse' | 'Access' | 'Events' | 'Limits' | 'Metrics' | 'Process';
+export type OptionGroup =
+  | 'Listeners'
+  | 'Storage'
+  | 'ClickHouse'
+  | 'Access'
+  | 'Events'
+  | 'Limits'
+  | 'Metrics'
+  | 'Process';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -42,6 +50,8 @@ function integer(minimum: number, maximum: number) {
   return Type.Integer({ minimum, maximum });
 }
 
+const hostName = () => Type.String({ pattern: '^[A-Za-z0-9.:%_-]+$' });
+
 const optionalText = () => Type.Union([Type.String({ minLength: 1 }), Type.Undefined()]);
 
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -51,8 +61,9 @@ const listeners = {
   host: option({
     group: 'Listeners',
     kind: 'text',
-    schema: Type.String({ minLength: 1 }),
+    schema: hostName(),
     default: '127.0.0.1',
+    expects: 'a host name or an IP address',
     help: 'Address of the public listener: events, metrics, health. `0.0.0.0` listens on all.',
   }),
   port: option({
@@ -65,8 +76,9 @@ const listeners = {
   adminHost: option({
     group: 'Listeners',
     kind: 'text',
-    schema: Type.String({ minLength: 1 }),
+    schema: hostName(),
     default: '127.0.0.1',
+    expects: 'a host name or an IP address',
     help: 'Address of the admin listener: Prometheus metrics, health.',
   }),
   adminPort: option({
