@@ -54,7 +54,7 @@ const hostName = () => Type.String({ pattern: '^[A-Za-z0-9.:%_-]+$' });
 
 const optionalText = () => Type.Union([Type.String({ minLength: 1 }), Type.Undefined()]);
 
-export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 const listeners = {

@@ -278,7 +278,7 @@ function valueError(option: Option, source: string, value?: unknown): ConfigErro
 }
 
 /** What an option's schema demands, in words that follow "expected". */
-export function expectation(option: Option): string {
+function expectation(option: Option): string {
   if (option.expects !== undefined) return option.expects;
   const { minimum, maximum, enum: choices } = option.schema as { minimum?: number; maximum?: number; enum?: string[] };
   if (choices !== undefined) return `one of ${choices.join(', ')}`;
