@@ -47,6 +47,9 @@ export function isRetryable(code: ErrorCode): boolean {
   return ERRORS[code].retryable;
 }
 
+/** Every code, in the order of their statuses. */
+export const ERROR_CODES = Object.keys(ERRORS).filter(isErrorCode);
+
 export function isErrorCode(value: string): value is ErrorCode {
   return Object.hasOwn(ERRORS, value);
 }
