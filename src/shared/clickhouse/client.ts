@@ -4,7 +4,8 @@ import { type ClickHouseClient, ClickHouseError, ClickHouseLogLevel, createClien
  * The one way to ClickHouse: metrics, migrations and the shipper each make their client here.
  *
  * A client has no session database, because a session in a database that does not exist cannot even create it. Statements
- * name their tables in full: `tableName(database, 'events')`, or `{database:Identifier}` in a SELECT.
+ * name their tables in full: `tableName(database, 'events')`. (`{database:Identifier}` would do, but for names with a
+ * backslash in them, and not in a view.)
  * The client library's own console logging is off: callers log what they catch. Nothing here puts the password, or a URL that
  * may hold one, into a message.
  */
@@ -66,28 +67,31 @@ export function tableName(database: string, table: string): string {
   return `${quoteIdentifier(database)}.${quoteIdentifier(table)}`;
 }
 
-/** ClickHouse's numeric code as it stands in the error (a string), or the system's (`ECONNREFUSED`), or undefined. */
+/** ClickHouse's numeric code (a string, as in the error or its cause), or the system's (`ECONNREFUSED`), or undefined. */
 export function clickHouseErrorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
   if (error instanceof ClickHouseError) return error.code;
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
-  return undefined;
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return clickHouseErrorCode(error.cause);
 }
 
 /** One line that says what failed: for logs and readiness details, not for clients of the public API. */
 export function clickHouseReason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error).slice(0, REASON_MAX_CHARS);
-  const code = clickHouseErrorCode(error);
-  // Connecting to a name with several addresses fails with an AggregateError, which has no message of its own.
-  const nested = error instanceof AggregateError ? messageOfFirst(error) : undefined;
-  const message = (error.message !== '' ? error.message : (nested ?? '')).split('\n', 1)[0] ?? '';
-  const prefix = error instanceof ClickHouseError ? `ClickHouse error ${code}: ` : `${code}: `;
-  const reason = code === undefined || message.includes(code) ? message : `${prefix}${message}`;
-  return reason.slice(0, REASON_MAX_CHARS);
+  return reasonOf(error).slice(0, REASON_MAX_CHARS);
 }
 
-function messageOfFirst(error: AggregateError): string | undefined {
-  const first: unknown = error.errors[0];
-  return first instanceof Error ? first.message : undefined;
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // Connecting to a name with several addresses fails with an AggregateError, which has no message of its own.
+  const message = (error.message || messageOfFirst(error)).split('\n', 1)[0] ?? '';
+  if (error instanceof ClickHouseError) return `ClickHouse error ${error.code}: ${message}`;
+  if (error.cause !== undefined) return `${message}: ${reasonOf(error.cause)}`;
+  return message || (clickHouseErrorCode(error) ?? error.name);
+}
+
+function messageOfFirst(error: Error): string {
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : undefined;
+  return first instanceof Error ? first.message : '';
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Logger } from 'pino';
-import { clickHouseReason, quoteIdentifier } from './client.js';
+import { quoteIdentifier, tableName } from './client.js';
 import { forDatabase, readSchema, type Schema } from './schema-file.js';
 
 /**
@@ -106,11 +106,10 @@ async function readApplied(client: ClickHouseClient, database: string): Promise<
   const result = await client.query({
     query: `
       SELECT version, argMax(name, applied_at) AS name, formatDateTime(max(applied_at), '%FT%TZ', 'UTC') AS at
-      FROM {database:Identifier}.schema_migrations
+      FROM ${tableName(database, 'schema_migrations')}
       GROUP BY version
       HAVING argMax(applied, applied_at)
       ORDER BY version`,
-    query_params: { database },
     format: 'JSONEachRow',
   });
   return result.json<AppliedRow>();
@@ -132,7 +131,7 @@ async function note(
   applied: boolean,
 ): Promise<void> {
   const query = `
-    INSERT INTO ${quoteIdentifier(database)}.schema_migrations (version, name, applied)
+    INSERT INTO ${tableName(database, 'schema_migrations')} (version, name, applied)
     SELECT {version:UInt32}, {name:String}, {applied:Bool}`;
   await run(client, `note schema version ${version}`, query, { version, name, applied });
 }
@@ -151,6 +150,6 @@ async function run(
       clickhouse_settings: { wait_end_of_query: 1, async_insert: 0 },
     });
   } catch (error) {
-    throw new Error(`ClickHouse could not ${what}: ${clickHouseReason(error)}`, { cause: error });
+    throw new Error(`ClickHouse could not ${what}`, { cause: error });
   }
 }

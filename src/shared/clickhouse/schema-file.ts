@@ -32,7 +32,8 @@ export function findSchemaFile(from: string = dirname(fileURLToPath(import.meta.
   for (let directory = from; ; directory = dirname(directory)) {
     const path = join(directory, 'schema.sql');
     if (existsSync(path)) return path;
-    if (dirname(directory) === directory) throw new Error(`schema.sql is neither in ${from} nor in a directory above it`);
+    if (dirname(directory) === directory)
+      throw new Error(`schema.sql is neither in ${from} nor in a directory above it`);
   }
 }
 
@@ -63,7 +64,8 @@ export function parseSchema(text: string): Schema {
   }
   if (statement !== '') throw new Error('schema.sql: the last statement does not end in a semicolon');
   for (const { version, up, down } of versions) {
-    if (up.length === 0 || down.length === 0) throw new Error(`schema.sql: version ${version} lacks its up or down section`);
+    if (up.length === 0 || down.length === 0)
+      throw new Error(`schema.sql: version ${version} lacks its up or down section`);
   }
   return { bookkeeping, versions };
 }
@@ -82,7 +84,8 @@ function openSection(
     versions.push({ version, name, up: [], down: [] });
   }
   const entry = versions.at(-1);
-  if (entry?.version !== version || entry.name !== name) throw new Error(`${at}: a down section follows its up section`);
+  if (entry?.version !== version || entry.name !== name)
+    throw new Error(`${at}: a down section follows its up section`);
   return groups['direction'] === 'up' ? entry.up : entry.down;
 }
 
