@@ -6,7 +6,7 @@
  * its end, which comes when the parent closes the pipe or dies in whatever way; after it ClickHouse shuts down in order.
  * Signals that a terminal or a process manager sends to the whole group are therefore ignored: the parent decides.
  */
-import { DataType, load, open } from 'ffi-rs';
+import { createRequire } from 'node:module';
 
 /**
  * How long an orphan may take over its orderly end. A new parent on the same directory waits longer than this
@@ -17,6 +17,20 @@ const ORPHAN_GRACE_MS = 15_000;
 /** HTTP alone: without it the native protocol (port 9000 by default) would open too, where nothing guards `default`. */
 const STATEMENTS = 'SYSTEM START LISTEN HTTP; SELECT count() FROM parent_pipe FORMAT Null';
 
+/** What is used of `ffi-rs`; spelt out here so that this compiles where the optional package is left out. */
+interface Ffi {
+  readonly DataType: { readonly External: number; readonly I32: number; readonly StringArray: number };
+  open(library: { readonly library: string; readonly path: string }): void;
+  load(call: {
+    readonly library: string;
+    readonly funcName: string;
+    readonly retType: number;
+    readonly paramsType: readonly number[];
+    readonly paramsValue: readonly unknown[];
+    readonly runInNewThread: true;
+  }): Promise<unknown>;
+}
+
 const [configPath, dataPath, libraryPath] = process.argv.slice(2);
 if (configPath === undefined || dataPath === undefined || libraryPath === undefined) {
   throw new Error('usage: child.js CONFIG DATA_PATH LIBRARY');
@@ -26,20 +40,25 @@ process.title = 'penstock-clickhouse';
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
 process.on('disconnect', () => setTimeout(() => process.kill(process.pid, 'SIGKILL'), ORPHAN_GRACE_MS));
 
-open({ library: 'chdb', path: libraryPath });
+const ffi = createRequire(import.meta.url)('ffi-rs') as Ffi;
+ffi.open({ library: 'chdb', path: libraryPath });
 const argv = [
   'clickhouse',
-  ...['--config-file', configPath, '--path', dataPath, '--log-level', 'warning'],
+  `--config-file=${configPath}`,
+  `--path=${dataPath}`,
+  '--log-level=warning',
   // `file('/dev/stdin')` would not do: Node's pipe is a socket, which cannot be opened by path.
-  ...['--table', 'parent_pipe', '--structure', 'line String', '--input-format', 'LineAsString'],
-  ...['--query', STATEMENTS],
+  '--table=parent_pipe',
+  '--structure=line String',
+  '--input-format=LineAsString',
+  `--query=${STATEMENTS}`,
 ];
 // The result is left alone: asking it for its error is a segmentation fault. Errors are on standard error.
-await load({
+await ffi.load({
   library: 'chdb',
   funcName: 'query_stable_v2',
-  retType: DataType.External,
-  paramsType: [DataType.I32, DataType.StringArray],
+  retType: ffi.DataType.External,
+  paramsType: [ffi.DataType.I32, ffi.DataType.StringArray],
   paramsValue: [argv.length, argv],
   runInNewThread: true,
 });

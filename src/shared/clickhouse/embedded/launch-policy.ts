@@ -9,6 +9,13 @@ const BACKOFF_MAX_MS = 10_000;
 /** A server that was up for this long before it crashed starts over with the shortest pause. */
 export const STABLE_MS = 60_000;
 
+export interface EndOfProcess {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** The last lines that the child printed. */
+  readonly tail: readonly string[];
+}
+
 export type FailureKind =
   /** Code 76: another process has the directory, often a child whose parent was killed a moment ago. */
   | 'directory_in_use'
@@ -18,7 +25,7 @@ export type FailureKind =
   | 'library_too_old'
   | 'other';
 
-/** `tail`: the last lines that the child printed. Its exit code says nothing: ClickHouse's errors at start exit 0. */
+/** From what the child printed. Its exit code says nothing: ClickHouse's errors at start exit 0. */
 export function classifyFailure(tail: readonly string[]): FailureKind {
   const text = tail.join('\n');
   if (/\bCode: 76\b/.test(text)) return 'directory_in_use';
@@ -43,6 +50,28 @@ export function afterFailedFirstStart(
     return { step: 'retry', afterMs: 0, newPort: true };
   }
   return { step: 'give_up' };
+}
+
+/** What the operator is told when the first start is given up. `owner`: the process that is noted to use the directory. */
+export function startFailureMessage(
+  kind: FailureKind,
+  end: EndOfProcess,
+  dataPath: string,
+  owner: string | undefined,
+): string {
+  if (kind === 'directory_in_use') {
+    const who = owner === undefined ? 'another process' : `another process (${owner})`;
+    return (
+      `The embedded ClickHouse cannot be started: ${who} uses ${dataPath}. ` +
+      'Stop it, or give this instance another PENSTOCK_DATA_DIR.'
+    );
+  }
+  const hint =
+    kind === 'library_too_old'
+      ? ' The installed @chdb/lib-linux-x64-gnu is too old: its ClickHouse must be 26.7 or later to be a server.'
+      : '';
+  const quoted = end.tail.length === 0 ? '' : ` Its last words:\n${end.tail.join('\n')}`;
+  return `The embedded ClickHouse ended before it was ready (exit code ${end.code}, signal ${end.signal}).${hint}${quoted}`;
 }
 
 /** Once it has run, it is restarted without end, and on its port: its clients know no other. `failures` ≥ 1. */

@@ -13,10 +13,17 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
 
 import { freePort, type Home, keptPassword, notedOwner, prepareHome, writePrivate } from './home.js';
-import { afterFailedFirstStart, classifyFailure, restartDelayMs, STABLE_MS } from './launch-policy.js';
+import {
+  afterFailedFirstStart,
+  classifyFailure,
+  type EndOfProcess,
+  restartDelayMs,
+  STABLE_MS,
+  startFailureMessage,
+} from './launch-policy.js';
 import { locateLibrary, thisHost } from './library.js';
 import { basicAuthorization, credentialProblem, renderServerConfig, renderUsersConfig } from './server-config.js';
-import { ask, type EndOfProcess, ServerProcess } from './server-process.js';
+import { ask, ServerProcess } from './server-process.js';
 
 export interface EmbeddedOptions {
   /** PENSTOCK_DATA_DIR; the server lives in `<dataDir>/clickhouse/`. */
@@ -97,19 +104,21 @@ class Supervisor implements EmbeddedClickHouse {
 
   /** The first start: waits for what passes by itself, throws otherwise. */
   async start(): Promise<void> {
+    const { home } = this.#options;
     const startMs = performance.now();
     let saidInUse = false;
-    for (let portsTried = 1; ; ) {
+    for (let portsTried = 1; ;) {
       const end = await this.#launch();
       if (end === undefined) break;
       const kind = classifyFailure(end.tail);
       const next = afterFailedFirstStart(kind, { elapsedMs: performance.now() - startMs, portsTried });
-      if (next.step === 'give_up') throw await this.#startError(end);
+      if (next.step === 'give_up') {
+        throw new Error(startFailureMessage(kind, end, home.dataPath, await notedOwner(home)));
+      }
       if (kind === 'directory_in_use' && !saidInUse) {
         saidInUse = true;
-        const owner = await notedOwner(this.#options.home);
         this.#log.warn(
-          { path: this.#options.home.dataPath, pid: owner },
+          { path: home.dataPath, ownerPid: await notedOwner(home) },
           'embedded ClickHouse: another process still has the directory (an earlier one that is shutting down?): waiting for it',
         );
       }
@@ -126,7 +135,7 @@ class Supervisor implements EmbeddedClickHouse {
       throw error;
     }
     this.#log.info(
-      { url: this.url, pid: this.pid, elapsedMs: Math.round(performance.now() - startMs) },
+      { url: this.url, childPid: this.pid, elapsedMs: Math.round(performance.now() - startMs) },
       'embedded ClickHouse is up',
     );
     this.#watching = this.#watch();
@@ -159,7 +168,7 @@ class Supervisor implements EmbeddedClickHouse {
       try {
         end = await this.#launch();
         if (end !== undefined) continue;
-        this.#log.info({ url: this.url, pid: this.pid }, 'embedded ClickHouse is up again');
+        this.#log.info({ url: this.url, childPid: this.pid }, 'embedded ClickHouse is up again');
         end = await this.#process?.ended;
       } catch (error) {
         end = { code: null, signal: null, tail: [String(error)] };
@@ -174,7 +183,6 @@ class Supervisor implements EmbeddedClickHouse {
     const config = renderServerConfig({
       dataPath: home.dataPath,
       usersPath: home.usersPath,
-      httpPort: this.#httpPort,
       cores: availableParallelism(),
       memoryBytes: usableMemoryBytes(),
       user,
@@ -182,7 +190,14 @@ class Supervisor implements EmbeddedClickHouse {
     await writePrivate(home.configPath, config);
     const { configPath, dataPath, path: cwd } = home;
     this.#process = new ServerProcess({
-      ...{ configPath, dataPath, libraryPath, cwd, httpPort: this.#httpPort, user, password, log },
+      configPath,
+      dataPath,
+      libraryPath,
+      cwd,
+      httpPort: this.#httpPort,
+      user,
+      password,
+      log,
     });
     if (this.#stopped) await this.#process.stop();
     return (await this.#process.ready()) ? undefined : this.#process.ended;
@@ -196,27 +211,6 @@ class Supervisor implements EmbeddedClickHouse {
     if (answer.status !== 200) {
       throw new Error(`The embedded ClickHouse cannot create the database ${this.#options.database}: ${answer.body}`);
     }
-  }
-
-  async #startError(end: EndOfProcess): Promise<Error> {
-    const { home } = this.#options;
-    const kind = classifyFailure(end.tail);
-    const quoted = end.tail.length === 0 ? '' : ` Its last words:\n${end.tail.join('\n')}`;
-    if (kind === 'directory_in_use') {
-      const owner = await notedOwner(home);
-      const who = owner === undefined ? 'another process' : `another process (${owner})`;
-      return new Error(
-        `The embedded ClickHouse cannot be started: ${who} uses ${home.dataPath}. ` +
-          'Stop it, or give this instance another PENSTOCK_DATA_DIR.',
-      );
-    }
-    const hint =
-      kind === 'library_too_old'
-        ? ' The installed @chdb/lib-linux-x64-gnu is too old: ClickHouse 26.7 is the first that can listen.'
-        : '';
-    return new Error(
-      `The embedded ClickHouse ended before it was ready (exit code ${end.code}, signal ${end.signal}).${hint}${quoted}`,
-    );
   }
 }
 

@@ -16,6 +16,7 @@ export class ChildOutput {
   #windowStartMs = -Infinity;
   #windowLines = 0;
   #leftOut = 0;
+  #mayComplain = false;
 
   constructor(log: Logger, secrets: readonly string[]) {
     this.#log = log;
@@ -27,6 +28,11 @@ export class ChildOutput {
     return this.#tail;
   }
 
+  /** Until then all goes to debug: whoever waits for the start is told how it ended, once, with the tail. */
+  nowComplain(): void {
+    this.#mayComplain = true;
+  }
+
   /** Consumes a stream of the child's to its end. */
   follow(stream: NodeJS.ReadableStream): void {
     let partial = '';
@@ -34,7 +40,7 @@ export class ChildOutput {
     stream.on('data', (chunk: string) => {
       const lines = (partial + chunk).split('\n');
       // What is beyond the limit would be cut anyway: a line without an end must not grow.
-      partial = (lines.pop() ?? '').slice(0, LINE_MAX_CHARS);
+      partial = (lines.pop() ?? '').slice(0, 2 * LINE_MAX_CHARS);
       for (const line of lines) this.#take(line);
     });
     stream.on('end', () => this.#take(partial));
@@ -42,13 +48,14 @@ export class ChildOutput {
   }
 
   #take(raw: string): void {
-    let line = raw.slice(0, LINE_MAX_CHARS).trimEnd();
-    if (line === '') return;
+    let line = raw;
+    // Before the cut, which could leave a part of a secret that would no longer be recognised.
     for (const secret of this.#secrets) line = line.replaceAll(secret, '[hidden]');
-    if (!isStackFrame(line)) {
-      this.#tail.push(line);
-      if (this.#tail.length > TAIL_LINES) this.#tail.shift();
-    }
+    line = line.slice(0, LINE_MAX_CHARS).trimEnd();
+    if (line === '') return;
+    if (isStackFrame(line)) return;
+    this.#tail.push(line);
+    if (this.#tail.length > TAIL_LINES) this.#tail.shift();
     this.#relay(line);
   }
 
@@ -65,7 +72,7 @@ export class ChildOutput {
       return;
     }
     const bindings = { clickhouse: line };
-    if (isComplaint(line)) this.#log.warn(bindings, 'embedded ClickHouse says');
+    if (this.#mayComplain && isComplaint(line)) this.#log.warn(bindings, 'embedded ClickHouse says');
     else this.#log.debug(bindings, 'embedded ClickHouse says');
   }
 }

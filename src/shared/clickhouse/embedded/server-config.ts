@@ -12,16 +12,20 @@
  */
 import { createHash } from 'node:crypto';
 
-/** Environment variables of the child that the configuration refers to. */
-export const BOOT_TOKEN_ENV = 'PENSTOCK_EMBEDDED_BOOT_TOKEN';
-export const AUTHORIZATION_ENV = 'PENSTOCK_EMBEDDED_AUTHORIZATION';
-export const KEY_ENV = 'PENSTOCK_EMBEDDED_KEY';
+/**
+ * Environment variables of the child that the configuration refers to. All that differs between two starts is in them, so
+ * that a process which tries to start on a directory in use does not change what the one that has it restarts with.
+ */
+const PORT_ENV = 'PENSTOCK_EMBEDDED_PORT';
+const BOOT_TOKEN_ENV = 'PENSTOCK_EMBEDDED_BOOT_TOKEN';
+const AUTHORIZATION_ENV = 'PENSTOCK_EMBEDDED_AUTHORIZATION';
+const KEY_ENV = 'PENSTOCK_EMBEDDED_KEY';
 
 /** Answers with the boot token: tells our child from whatever else may own the port, without showing it a password. */
 export const BOOT_PATH = '/penstock-boot';
 
 /** The user that `clickhouse local` runs its own statements as; the name is fixed in ClickHouse. */
-export const LAUNCHER_USER = 'default';
+const LAUNCHER_USER = 'default';
 
 /**
  * What the launcher's statements need and no more: the temporary table on standard input (its creation and its engine)
@@ -41,7 +45,6 @@ export interface ServerConfig {
   /** ClickHouse's own directory, absolute. */
   readonly dataPath: string;
   readonly usersPath: string;
-  readonly httpPort: number;
   readonly cores: number;
   /** What this process and its children may use: the machine's memory or the container's limit. */
   readonly memoryBytes: number;
@@ -72,17 +75,13 @@ export function renderServerConfig(config: ServerConfig): string {
   const pool = mergePool(config.cores);
   const settings: readonly (readonly [name: string, value: string | number])[] = [
     ['path', `${config.dataPath}/`],
-    ['tmp_path', `${config.dataPath}/tmp/`],
+    // Otherwise it is the working directory.
     ['user_files_path', `${config.dataPath}/user_files/`],
-    ['format_schema_path', `${config.dataPath}/format_schemas/`],
     ['users_config', config.usersPath],
     ['listen_host', '127.0.0.1'],
-    ['http_port', config.httpPort],
-    ['timezone', 'UTC'],
-    ['display_name', 'penstock-embedded'],
-    // Idle keep-alive connections are what an orderly stop waits for.
-    ['keep_alive_timeout', 30],
-    ['shutdown_wait_unfinished', 2],
+    // An orderly stop waits for idle connections, for 5 s at most whatever the settings say. Clients that have pools
+    // take them down before (`@clickhouse/client` after 2.5 s), so that a shorter time would only break requests.
+    ['keep_alive_timeout', 10],
     ['max_server_memory_usage', serverMemoryLimitBytes(config.memoryBytes)],
     ['background_pool_size', pool.threads],
     ['background_merges_mutations_concurrency_ratio', 2],
@@ -101,6 +100,7 @@ export function renderServerConfig(config: ServerConfig): string {
   ];
   return xmlDocument([
     '<logger><console>1</console></logger>',
+    fromEnv('http_port', PORT_ENV),
     ...settings.map(([name, value]) => element(name, value)),
     element('merge_tree', [
       element('number_of_free_entries_in_pool_to_lower_max_size_of_merge', pool.reserve),
@@ -137,12 +137,20 @@ function staticAnswer(status: number, content: string): string {
   return element('handler', [element('type', 'static'), element('status', status), content]);
 }
 
-/** The child's environment, as far as the configuration refers to it. Its values are inserted as XML, hence the escape. */
-export function configEnvironment(user: string, password: string, bootToken: string): Record<string, string> {
+/** The child's whole environment. The values that the configuration refers to are inserted as XML, hence the escape. */
+export function childEnvironment(child: {
+  readonly httpPort: number;
+  readonly bootToken: string;
+  readonly user: string;
+  readonly password: string;
+}): Record<string, string> {
   return {
-    [BOOT_TOKEN_ENV]: bootToken,
-    [AUTHORIZATION_ENV]: basicAuthorization(user, password),
-    [KEY_ENV]: escapeXml(password),
+    // Days and months are UTC wherever the machine is; `clickhouse local` does not read `timezone` from its configuration.
+    TZ: 'UTC',
+    [PORT_ENV]: String(child.httpPort),
+    [BOOT_TOKEN_ENV]: child.bootToken,
+    [AUTHORIZATION_ENV]: basicAuthorization(child.user, child.password),
+    [KEY_ENV]: escapeXml(child.password),
   };
 }
 
@@ -161,11 +169,7 @@ export function renderUsersConfig(user: string, password: string): string {
           userElement(LAUNCHER_USER, '<no_password/>', LAUNCHER_GRANTS),
           userElement(user, element('password_sha256_hex', sha256Hex(password)), OWNER_GRANTS),
         ];
-  return xmlDocument([
-    element('profiles', ['<default/>']),
-    element('quotas', ['<default/>']),
-    element('users', users),
-  ]);
+  return xmlDocument([element('profiles', ['<default/>']), element('quotas', ['<default/>']), element('users', users)]);
 }
 
 function userElement(name: string, authentication: string, grants: readonly string[]): string {
@@ -189,7 +193,7 @@ export function credentialProblem(user: string, password: string): string | unde
   if (!/^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(user)) {
     return 'the user of the embedded ClickHouse must be 1-64 of A-Z a-z 0-9 _ -, beginning with a letter or _';
   }
-  if (/[\u0000-\u001f\u007f]/.test(password) || password.startsWith('regex:')) {
+  if (/\p{Cc}/u.test(password) || password.startsWith('regex:')) {
     return 'the password of the embedded ClickHouse must have no control characters and not begin with "regex:"';
   }
   return undefined;

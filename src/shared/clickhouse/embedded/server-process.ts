@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 
 import type { Logger } from 'pino';
 
+import type { EndOfProcess } from './launch-policy.js';
 import { ChildOutput } from './output.js';
-import { basicAuthorization, BOOT_PATH, configEnvironment } from './server-config.js';
+import { basicAuthorization, BOOT_PATH, childEnvironment } from './server-config.js';
 
 const CHILD_MODULE = fileURLToPath(new URL('child.js', import.meta.url));
 const READY_POLL_MS = 10;
@@ -18,9 +19,6 @@ const STILL_STARTING_MS = 10_000;
 const PROBE_TIMEOUT_MS = 5_000;
 /** An orderly end takes 50 ms, and some seconds while connections are open. */
 const STOP_GRACE_MS = 8_000;
-
-/** What the child gets of our environment: it needs nothing of ours, least of all somebody's credentials. */
-const INHERITED_ENV = ['PATH', 'LD_LIBRARY_PATH', 'TMPDIR', 'NODE_V8_COVERAGE'];
 
 export interface ServerProcessOptions {
   readonly configPath: string;
@@ -33,16 +31,11 @@ export interface ServerProcessOptions {
   readonly log: Logger;
 }
 
-export interface EndOfProcess {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly tail: readonly string[];
-}
-
 export class ServerProcess {
   readonly #options: ServerProcessOptions;
   readonly #bootToken = randomBytes(16).toString('hex');
   readonly #child: ChildProcess;
+  readonly #output: ChildOutput;
   #hasEnded = false;
   #stopping: Promise<void> | undefined;
   /** Never rejects. */
@@ -52,14 +45,16 @@ export class ServerProcess {
     this.#options = options;
     const authorization = basicAuthorization(options.user, options.password);
     const output = new ChildOutput(options.log, [options.password, authorization.slice('Basic '.length)]);
-    const child = spawn(
-      process.execPath,
-      [CHILD_MODULE, options.configPath, options.dataPath, options.libraryPath],
-      { cwd: options.cwd, env: this.#environment(), stdio: ['pipe', 'pipe', 'pipe', 'ipc'] },
-    );
+    const child = spawn(process.execPath, [CHILD_MODULE, options.configPath, options.dataPath, options.libraryPath], {
+      cwd: options.cwd,
+      // Nothing of our own environment, which has credentials that are none of the child's business.
+      env: childEnvironment({ ...options, bootToken: this.#bootToken }),
+      stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
+    });
     this.#child = child;
     // It may be gone when the pipe is closed; its end is told by 'close'.
     child.stdin?.on('error', () => undefined);
+    this.#output = output;
     if (child.stdout !== null) output.follow(child.stdout);
     if (child.stderr !== null) output.follow(child.stderr);
     this.ended = new Promise((resolve) => {
@@ -81,7 +76,10 @@ export class ServerProcess {
     const startMs = performance.now();
     let saidMs = startMs;
     while (!this.#hasEnded) {
-      if (await this.#isOurs()) return true;
+      if (await Promise.race([this.#isOurs(), this.ended.then(() => false)])) {
+        this.#output.nowComplain();
+        return true;
+      }
       const nowMs = performance.now();
       if (nowMs - startMs > READY_TIMEOUT_MS) this.#child.kill('SIGKILL');
       if (nowMs - saidMs > STILL_STARTING_MS) {
@@ -119,15 +117,6 @@ export class ServerProcess {
     } catch {
       return false;
     }
-  }
-
-  #environment(): NodeJS.ProcessEnv {
-    const env = configEnvironment(this.#options.user, this.#options.password, this.#bootToken);
-    for (const name of INHERITED_ENV) {
-      const value = process.env[name];
-      if (value !== undefined) env[name] = value;
-    }
-    return env;
   }
 }
 
