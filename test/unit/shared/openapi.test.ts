@@ -54,7 +54,7 @@ function assertFits(schema: unknown, value: unknown, where: string): void {
 }
 
 test('it describes every path of the contract, with its method', () => {
-  assert.deepEqual(operations.map(({ name }) => name).sort(), [
+  assert.deepEqual(operations.map(({ name }) => name).toSorted(), [
     'GET /docs',
     'GET /health',
     'GET /healthz',
@@ -221,6 +221,6 @@ test('keys are asked for where they are configured, never for health and documen
   const open = Object.entries(withKeys.paths)
     .filter(([, methods]) => Object.values(methods).every((operation) => operation.security?.length === 0))
     .map(([path]) => path);
-  assert.deepEqual(open.sort(), ['/docs', '/health', '/healthz', '/livez', '/openapi.json', '/ready', '/readyz']);
+  assert.deepEqual(open.toSorted(), ['/docs', '/health', '/healthz', '/livez', '/openapi.json', '/ready', '/readyz']);
   assert.ok(!JSON.stringify(withKeys).includes('an-example-key'));
 });
