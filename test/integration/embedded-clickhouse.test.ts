@@ -145,7 +145,8 @@ describe('embedded ClickHouse', { skip: whyUnavailable() }, () => {
   });
 
   after(async () => {
-    await server.stop();
+    // Not there if it could not be started: that failure is the one to show.
+    await (server as EmbeddedClickHouse | undefined)?.stop();
     await rm(root, { recursive: true, force: true });
   });
 

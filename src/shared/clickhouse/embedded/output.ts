@@ -6,6 +6,8 @@ import type { Logger } from 'pino';
 
 const LINE_MAX_CHARS = 1_000;
 const TAIL_LINES = 20;
+/** Blanking out something shorter would only mutilate the words that it is part of. */
+const SECRET_MIN_CHARS = 4;
 const WINDOW_MS = 10_000;
 const WINDOW_LINES = 50;
 
@@ -20,7 +22,7 @@ export class ChildOutput {
 
   constructor(log: Logger, secrets: readonly string[]) {
     this.#log = log;
-    this.#secrets = secrets.filter((secret) => secret !== '');
+    this.#secrets = secrets.filter((secret) => secret.length >= SECRET_MIN_CHARS);
   }
 
   /** The last lines printed, oldest first, without stack frames. */
