@@ -36,8 +36,12 @@ const OWN_MISTAKES = [TypeError, ReferenceError, RangeError, SyntaxError];
 
 function explain(error: unknown): string {
   if (OWN_MISTAKES.some((type) => error instanceof type) && error instanceof Error) return error.stack ?? error.message;
-  const cause = error instanceof Error && error.cause !== undefined ? `: ${messageOf(error.cause)}` : '';
+  const cause = error instanceof Error && error.cause !== undefined ? `: ${firstLine(messageOf(error.cause))}` : '';
   return messageOf(error) + cause;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? '';
 }
 
 try {
