@@ -75,7 +75,7 @@ const bulkAccepted = Type.Object(bulkMembers, {
 });
 
 const bulkRefused = Type.Object(
-  { error: errorMembers.error, code: Type.Optional(errorMembers.code), ...bulkMembers },
+  { error: errorMembers.error, code: errorMembers.code, ...bulkMembers },
   {
     ...CLOSED,
     description: 'Every event in the body was refused.',
@@ -163,7 +163,7 @@ const metricsGroups = Type.Object(
 );
 
 const checks = Type.Record(Type.String(), Type.String(), {
-  description: 'Of `wal`, `encoders`, `flusher` and `clickhouse` those with something to say.',
+  description: 'Of `wal`, `encoders`, `flusher`, `clickhouse` and `shutdown` those with something to say.',
 });
 
 const healthy = Type.Object(

@@ -304,7 +304,7 @@ function checkRelations(config: Config, settings: Settings): void {
       `${say('bodyMaxBytes')}: ${body} is more than half of ${say('inFlightMaxBytes')} (${flight}), so that two bodies of that size could never be taken at once`,
     );
   }
-  // Both listeners would open: the sockets are shared (SO_REUSEPORT), and requests would reach either at random.
+  // Said here, where both options can be named, rather than by the second listener.
   if (config.port !== 0 && config.port === config.adminPort) {
     throw new ConfigError(`${say('adminPort')}: ${config.adminPort} is the port of ${say('port')} too`);
   }

@@ -23,6 +23,8 @@ const RETRY_AFTER: Json = {
 
 const ALLOW: Json = { description: 'The methods of this path.', schema: { type: 'string' } };
 
+const WWW_AUTHENTICATE: Json = { description: 'How to give a key.', schema: { type: 'string' }, example: 'Bearer' };
+
 /** One example of each refusal, in the words that the service would use. */
 const REFUSALS: Readonly<Record<ErrorCode, Omit<ErrorBody, 'code'>>> = {
   validation_error: {
@@ -66,6 +68,7 @@ function refusals(codes: readonly ErrorCode[], allow = 'GET, HEAD'): Record<stri
 function refusal(codes: readonly ErrorCode[], allow: string | undefined): Json {
   const headers: Record<string, Json> = {};
   if (codes.some((code) => isRetryable(code))) headers['Retry-After'] = RETRY_AFTER;
+  if (codes.includes('unauthorized')) headers['WWW-Authenticate'] = WWW_AUTHENTICATE;
   if (allow !== undefined) headers['Allow'] = { ...ALLOW, example: allow };
   const examples = codes.map((code) => [code, { value: { ...REFUSALS[code], code } }]);
   return {
