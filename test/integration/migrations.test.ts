@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { checkHealth, createClickHouse, tableName } from '../../src/shared/clickhouse/client.js';
-import { migrateDown, migrateUp, migrationStatus } from '../../src/shared/clickhouse/migrations.js';
+import { migrateDown, migrateUp, migrationStatus, NewerSchemaError } from '../../src/shared/clickhouse/migrations.js';
 import { checkSchema } from '../../src/shared/clickhouse/schema-check.js';
 import { forDatabase, readSchema, type Schema } from '../../src/shared/clickhouse/schema-file.js';
 import { silentLog, startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
@@ -93,6 +93,7 @@ test('a database of a newer release is left alone, with a message that says so',
   const newest = schema.versions.length;
   await migrateUp(client, database, silentLog, schema);
   const message = new RegExp(`${database} is at schema version ${newest}, .* knows versions up to ${newest - 1}`);
+  await assert.rejects(migrateUp(client, database, silentLog), NewerSchemaError);
   await assert.rejects(migrateUp(client, database, silentLog), message);
   await assert.rejects(migrateDown(client, database, silentLog), message);
   const { current, latest, versions } = await migrationStatus(client, database);

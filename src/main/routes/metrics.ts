@@ -38,7 +38,7 @@ export type RouteHandler = (res: HttpResponse, req: HttpRequest) => void;
 /** Questions that may wait for each one that runs. */
 const QUEUE_PER_QUERY = 8;
 /** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
-const HANG_GRACE_MS = 2_000;
+const HANG_GRACE_MS = 1_000;
 /** `Retry-After` doubles with each failure in a row up to this. */
 const RETRY_AFTER_MAX_S = 30;
 
@@ -52,8 +52,8 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
   return (res, req) => {
     const hungUp = new AbortController();
     res.onAborted(() => hungUp.abort());
-    // `req` is gone after this turn. Its getQuery(key) mis-decodes, so the raw text is read.
-    const rawQuery = req.getQuery();
+    // `req` is gone after this turn. Its getQuery(key) mis-decodes, so the raw text is read; there is none without a `?`.
+    const rawQuery = (req.getQuery() as string | undefined) ?? '';
     const headOnly = req.getMethod() === 'head';
     const answered = async (): Promise<void> => {
       try {

@@ -15,9 +15,9 @@ import {
  * A metrics question as one SELECT over the raw rows, and its rows as the answer. Pure: the route runs it.
  *
  * Invariant: an event counts once, as the version of it that was received last. FINAL does that at every moment, merged or
- * not. Only conditions on the identity (event_name, ts) may narrow what is read before FINAL has chosen; ClickHouse applies
- * the condition on the channel after it, because a later version may have another channel
- * (`optimize_move_to_prewhere_if_final` would break that and is set to 0).
+ * not. Before FINAL has chosen, only conditions on the identity (event_name, ts) may narrow what is read: they stand in WHERE,
+ * where ClickHouse uses them on the sorting key and applies the one on the channel after FINAL, because a later version may
+ * have another channel. Hence no PREWHERE here.
  * The partition is a function of ts, hence partitions can be read apart.
  *
  * Values reach ClickHouse as bound parameters, never as text of the query.
@@ -157,7 +157,8 @@ function behindCursor(keys: readonly SortKey[], columnOf: (key: SortKey) => stri
 function settingsFor(question: MetricsQuestion, limits: MetricsLimits): ClickHouseSettings {
   return {
     do_not_merge_across_partitions_select_final: 1,
-    optimize_move_to_prewhere_if_final: 0,
+    // An index that an operator has put on another column could hide the version that counts.
+    use_skip_indexes_if_final: 0,
     // It remembers which granules a condition did not match, and has no notion of versions of a row.
     use_query_condition_cache: 0,
     output_format_json_quote_64bit_integers: 0,

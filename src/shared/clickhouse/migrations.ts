@@ -27,6 +27,9 @@ export interface MigrationStatus {
   readonly versions: readonly MigrationState[];
 }
 
+/** The database was made by a newer release: waiting does not help. */
+export class NewerSchemaError extends Error {}
+
 type MigrationLog = Pick<Logger, 'info'>;
 
 /** Creates the database where it is missing and applies every version above the current one. */
@@ -117,7 +120,7 @@ async function readApplied(client: ClickHouseClient, database: string): Promise<
 
 function refuseNewer({ current, latest }: MigrationStatus, database: string): void {
   if (current <= latest) return;
-  throw new Error(
+  throw new NewerSchemaError(
     `database ${database} is at schema version ${current}, this release of Penstock knows versions up to ${latest}: ` +
       `run the release that made it, or take the schema back with that release's "penstock migrate down"`,
   );

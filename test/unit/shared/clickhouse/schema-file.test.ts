@@ -58,7 +58,7 @@ test('schema.sql is found from the compiled file and has every column that the e
 
 test('every statement of schema.sql may run twice', () => {
   const { bookkeeping, versions } = readSchema();
-  for (const statement of [...bookkeeping, ...versions.flatMap(({ up, down }) => [...up, ...down])]) {
+  for (const statement of [...bookkeeping, ...versions.flatMap(({ up, down }) => up.concat(down))]) {
     assert.match(statement, /IF (NOT )?EXISTS/, statement);
     assert.match(statement, /\{database\}\./, statement);
   }
