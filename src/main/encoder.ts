@@ -1,0 +1,215 @@
+import { crc32 } from 'node:zlib';
+import {
+  CHANNEL_SLOT,
+  type ChannelMemory,
+  FAILURE_CODES,
+  NO_REQUEST,
+  REQUEST,
+  REQUEST_FLAG,
+  RESULT,
+} from '../shared/channel.js';
+import { Doorbell } from '../shared/doorbell.js';
+import { INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
+import { RingConsumer, RingProducer } from '../shared/ring.js';
+
+/**
+ * Main's end of one encoder generation: requests in, answers out.
+ *
+ * Answers come in the order of their rows. An answer that waits for none (a 400) is passed on at once; one that waits stays
+ * in the ring until the log thread's counter has passed it. So two cursors walk the ring, one after the other.
+ */
+
+/** What an encoder is to do, without the body. */
+export interface RequestHead {
+  readonly number: number;
+  /** REQUEST_FLAG and the encoding. */
+  readonly flags: number;
+  readonly arrivalUs: number;
+  /** `Idempotency-Key`, latin1; empty where there is none. */
+  readonly key: string;
+}
+
+export interface AnswerSink {
+  answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void;
+  /** The rows that this answer waited for are not in the log and never will be. */
+  failed(number: number, code: (typeof FAILURE_CODES)[number]): void;
+}
+
+/** How many rows later a failed range is forgotten: no bulk body is passed on that slowly. */
+const FORGET_ROWS = 2 ** 28;
+
+export class EncoderChannel {
+  readonly index: number;
+  readonly id: number;
+  readonly memory: ChannelMemory;
+  /** The thread has ended; what it published is still being settled. */
+  dead = false;
+  readonly #slots: Int32Array;
+  readonly #input: RingProducer;
+  readonly #largeBody: Buffer;
+  readonly #arrived: RingConsumer;
+  readonly #waiting: RingConsumer;
+  readonly #bell: Doorbell;
+  #failuresSeen = 0;
+  #failed: { from: number; through: number; code: (typeof FAILURE_CODES)[number] } | undefined;
+
+  constructor(index: number, id: number, memory: ChannelMemory) {
+    this.index = index;
+    this.id = id;
+    this.memory = memory;
+    this.#slots = new Int32Array(memory.slots);
+    this.#input = new RingProducer(memory.input);
+    this.#largeBody = Buffer.from(memory.largeBody);
+    this.#arrived = new RingConsumer(memory.results);
+    this.#waiting = new RingConsumer(memory.results);
+    this.#bell = new Doorbell(memory.encoderBell);
+  }
+
+  /** Bytes of requests that the encoder has not finished. */
+  get backlogBytes(): number {
+    return this.#input.usedBytes;
+  }
+
+  get takesLargeBody(): boolean {
+    return Atomics.load(this.#slots, CHANNEL_SLOT.largeBodyTaken) === 0;
+  }
+
+  /** Copies a request to the encoder, which sees it after `publish`; false where it has no room now. */
+  submit(head: RequestHead, body: Uint8Array): boolean {
+    const large = body.length > INLINE_BODY_MAX_BYTES;
+    if (large && !this.takesLargeBody) return false;
+    const length = REQUEST.headBytes + head.key.length + (large ? 0 : body.length);
+    const at = this.#input.reserve(length);
+    if (at === -1) return false;
+    const { view, bytes } = this.#input;
+    view.setUint32(at + REQUEST.number, head.number, true);
+    view.setUint16(at + REQUEST.flags, head.flags | (large ? REQUEST_FLAG.large : 0), true);
+    view.setUint16(at + REQUEST.keyLength, head.key.length, true);
+    view.setFloat64(at + REQUEST.arrivalUs, head.arrivalUs, true);
+    view.setUint32(at + REQUEST.largeLength, large ? body.length : 0, true);
+    if (head.key !== '') bytes.write(head.key, at + REQUEST.headBytes, 'latin1');
+    if (large) {
+      this.#largeBody.set(body);
+      Atomics.store(this.#slots, CHANNEL_SLOT.largeBodyTaken, 1);
+    } else {
+      bytes.set(body, at + REQUEST.headBytes + head.key.length);
+    }
+    this.#input.commit(length);
+    return true;
+  }
+
+  publish(): void {
+    if (this.#input.publish()) this.#bell.ring();
+  }
+
+  /** Asks the thread to finish what it has and to return. */
+  stop(): void {
+    Atomics.store(this.#slots, CHANNEL_SLOT.stop, 1);
+    this.#bell.ring();
+  }
+
+  /** The log thread has taken all that a dead encoder published: no further answer becomes due. */
+  get closed(): boolean {
+    return Atomics.load(this.#slots, CHANNEL_SLOT.closed) === 1;
+  }
+
+  /** The request that the encoder was at work on; undefined where none. */
+  get currentRequest(): number | undefined {
+    const number = this.#slots[CHANNEL_SLOT.currentRequest] ?? NO_REQUEST;
+    return number === NO_REQUEST ? undefined : number;
+  }
+
+  /** Passes on every answer that is due, and says whether a failure of the log was among them. */
+  collect(sink: AnswerSink): boolean {
+    const from = this.#waiting.position;
+    // The counter is read before the answers: an answer whose rows it covers was published before them.
+    const durable = Atomics.load(this.#slots, CHANNEL_SLOT.durableRows);
+    const sawFailure = this.#noteFailure();
+    this.#passOnArrived(sink);
+    this.#passOnDue(sink, sawFailure ? (this.#failed?.through ?? durable) : durable);
+    if (this.#waiting.position !== from) {
+      this.#waiting.release();
+      this.#bell.ring();
+    }
+    if (sawFailure) Atomics.store(this.#slots, CHANNEL_SLOT.failureSeen, this.#failuresSeen);
+    return sawFailure;
+  }
+
+  #passOnArrived(sink: AnswerSink): void {
+    const ring = this.#arrived;
+    while (ring.next()) {
+      if (ring.view.getUint16(ring.offset + RESULT.waits, true) === 0) pass(ring, sink);
+    }
+  }
+
+  #passOnDue(sink: AnswerSink, durable: number): void {
+    const ring = this.#waiting;
+    const end = this.#arrived.position;
+    while (ring.position !== end) {
+      const before = ring.position;
+      if (!ring.next()) return;
+      if (ring.view.getUint16(ring.offset + RESULT.waits, true) === 0) continue;
+      const through = ring.view.getUint32(ring.offset + RESULT.rowsThrough, true);
+      if (((durable - through) | 0) < 0) {
+        ring.seek(before);
+        return;
+      }
+      const code = this.#failed === undefined ? undefined : this.#failureOf(ring, through);
+      if (code === undefined) pass(ring, sink);
+      else sink.failed(ring.view.getUint32(ring.offset + RESULT.number, true), code);
+    }
+  }
+
+  /** Adds a failure that the log thread reports to the range of rows that are not durable. */
+  #noteFailure(): boolean {
+    const failures = Atomics.load(this.#slots, CHANNEL_SLOT.failures);
+    if (failures === this.#failuresSeen) return false;
+    this.#failuresSeen = failures;
+    const from = Atomics.load(this.#slots, CHANNEL_SLOT.failedFrom);
+    const through = Atomics.load(this.#slots, CHANNEL_SLOT.failedThrough);
+    const code = FAILURE_CODES[Atomics.load(this.#slots, CHANNEL_SLOT.failureCode)] ?? 'log_failed';
+    // One range for all failures of late: a bulk body that spans two of them, and what lies between, is refused with them.
+    const earlier = this.#failed;
+    const keeps = earlier !== undefined && (from - earlier.from) >>> 0 <= FORGET_ROWS;
+    this.#failed = { from: keeps ? earlier.from : from, through, code };
+    return true;
+  }
+
+  #failureOf(ring: RingConsumer, through: number): (typeof FAILURE_CODES)[number] | undefined {
+    const failed = this.#failed;
+    if (failed === undefined) return undefined;
+    const before = ring.view.getUint32(ring.offset + RESULT.rowsBefore, true);
+    if (((before - failed.through) | 0) > FORGET_ROWS) this.#failed = undefined;
+    const overlaps = ((through - failed.from) | 0) > 0 && ((failed.through - before) | 0) > 0;
+    return overlaps ? failed.code : undefined;
+  }
+
+  /** A number that tells the body of a request in the input ring from others; undefined where it is not there. */
+  fingerprint(number: number): string | undefined {
+    const ring = new RingConsumer(this.memory.input);
+    while (ring.next()) {
+      const { view, offset, length, bytes } = ring;
+      if (view.getUint32(offset + REQUEST.number, true) !== number) continue;
+      const keyLength = view.getUint16(offset + REQUEST.keyLength, true);
+      const large = view.getUint32(offset + REQUEST.largeLength, true);
+      const body = large > 0 ? this.#largeBody.subarray(0, large) : bytes.subarray(offset + REQUEST.headBytes + keyLength, offset + length);
+      return bodyFingerprint(body);
+    }
+    return undefined;
+  }
+}
+
+export function bodyFingerprint(body: Uint8Array): string {
+  return `${body.length}:${crc32(body)}`;
+}
+
+function pass(ring: RingConsumer, sink: AnswerSink): void {
+  const { view, offset, length, bytes } = ring;
+  sink.answer(
+    view.getUint32(offset + RESULT.number, true),
+    view.getUint16(offset + RESULT.status, true),
+    bytes.subarray(offset + RESULT.headBytes, offset + length),
+    view.getUint32(offset + RESULT.accepted, true),
+    view.getUint32(offset + RESULT.refused, true),
+  );
+}

@@ -1,0 +1,188 @@
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import {
+  type ChannelMemory,
+  FLOW_SLOT,
+  type FlowMemory,
+  LOG_STATE,
+  type LogMessage,
+  type ShipperMessage,
+} from '../shared/channel.js';
+import type { Config } from '../shared/config.js';
+import { Doorbell, Sleeper } from '../shared/doorbell.js';
+import { SEGMENTS_MAX } from '../shared/limits.js';
+import type { LogWorkerData } from '../workers/flusher/log-worker.js';
+import type { ShipWorkerData } from '../workers/flusher/ship-worker.js';
+import { walDirectory } from '../workers/flusher/wal/file-system.js';
+
+/** Handle on the flusher's two threads, and the one place where main is woken from. */
+
+export interface FlusherEvents {
+  /** Something may be due: rows are durable, answers have come, a channel is closed, the log's state has changed. */
+  wake(): void;
+  /** A thread that owns durable state has ended by itself: nothing can be accepted any more. */
+  died(thread: 'log' | 'shipper', error: unknown): void;
+}
+
+export type ClickHouseAccess = ShipWorkerData['clickhouse'];
+
+export class Flusher {
+  readonly #config: Config;
+  readonly #flow: FlowMemory;
+  readonly #events: FlusherEvents;
+  readonly #slots: Int32Array;
+  readonly #firstCommits: Float64Array;
+  readonly #logBell: Doorbell;
+  readonly #mainSleeper: Sleeper;
+  readonly #toLog = new MessageChannel();
+  readonly #toShipper = new MessageChannel();
+  readonly #logToShipper = new MessageChannel();
+  #logWorker: Worker | undefined;
+  #shipWorker: Worker | undefined;
+  #ending = false;
+  #onceStarted: (() => void) | undefined;
+
+  constructor(config: Config, flow: FlowMemory, events: FlusherEvents) {
+    this.#config = config;
+    this.#flow = flow;
+    this.#events = events;
+    this.#slots = new Int32Array(flow.slots);
+    this.#firstCommits = new Float64Array(flow.firstCommits);
+    this.#logBell = new Doorbell(flow.logBell);
+    this.#mainSleeper = new Sleeper(flow.mainBell);
+  }
+
+  /** Starts the log thread; resolves when it has counted what earlier processes left and takes rows. */
+  async startLog(): Promise<void> {
+    const data: LogWorkerData = {
+      flow: this.#flow,
+      walDirectory: walDirectory(this.#config.dataDir),
+      flushIntervalMs: this.#config.flushIntervalMs,
+      logLevel: this.#config.logLevel,
+      messages: this.#toLog.port2,
+      wakeMain: this.wakePort(),
+      wakeShipper: this.#logToShipper.port1,
+    };
+    this.#mainSleeper.prepare();
+    const started = new Promise<void>((resolve) => {
+      this.#onceStarted = resolve;
+    });
+    this.#logWorker = this.#spawn('log', 'log-worker.js', data, [data.messages, data.wakeMain, data.wakeShipper]);
+    await started;
+  }
+
+  /** Starts the shipper thread, once ClickHouse has the tables that it ships to. */
+  startShipper(clickhouse: ClickHouseAccess): void {
+    const data: ShipWorkerData = {
+      flow: this.#flow,
+      walDirectory: walDirectory(this.#config.dataDir),
+      logLevel: this.#config.logLevel,
+      clickhouse,
+      messages: this.#toShipper.port2,
+      wakes: this.#logToShipper.port2,
+    };
+    this.#shipWorker = this.#spawn('shipper', 'ship-worker.js', data, [data.messages, data.wakes]);
+  }
+
+  /** A port for another thread: any message on it wakes main. */
+  wakePort(): MessagePort {
+    const { port1, port2 } = new MessageChannel();
+    port1.on('message', () => this.#wake());
+    return port2;
+  }
+
+  attach(id: number, channel: ChannelMemory): void {
+    this.#tellLog({ type: 'attach', id, channel });
+  }
+
+  close(id: number): void {
+    this.#tellLog({ type: 'close', id });
+  }
+
+  /** The log thread waits for something that main has just done. */
+  ringLog(): void {
+    this.#logBell.ring();
+  }
+
+  /** LOG_STATE. */
+  get logState(): number {
+    return Atomics.load(this.#slots, FLOW_SLOT.logState);
+  }
+
+  get shipperStarted(): boolean {
+    return this.#shipWorker !== undefined;
+  }
+
+  /**
+   * Unix seconds before which every event that this data directory's instance acknowledged is in ClickHouse: the first commit
+   * of the oldest segment that is not, or now where there is none. The clock is read first: what is acknowledged while we
+   * look is later.
+   */
+  asOf(): number {
+    const now = Date.now();
+    const shipped = Atomics.load(this.#slots, FLOW_SLOT.shippedThrough);
+    const active = Atomics.load(this.#slots, FLOW_SLOT.activeOrdinal);
+    for (let ordinal = shipped + 1; ordinal <= active; ordinal += 1) {
+      const first = this.#firstCommits[ordinal % SEGMENTS_MAX] ?? 0;
+      if (first > 0) return Math.min(first, now) / 1000;
+    }
+    return now / 1000;
+  }
+
+  /** Segments that wait for ClickHouse, the active one included. */
+  get pendingSegments(): number {
+    return Atomics.load(this.#slots, FLOW_SLOT.activeOrdinal) - Atomics.load(this.#slots, FLOW_SLOT.shippedThrough);
+  }
+
+  /** Commits what the encoders have published, seals the log and ends its thread. */
+  async drainLog(): Promise<void> {
+    this.#ending = true;
+    await this.#ended(this.#logWorker, () => this.#tellLog({ type: 'drain' }));
+  }
+
+  /** Ships what is left for at most `timeoutMs` and ends the shipper; the rest stays in the log. */
+  async drainShipper(timeoutMs: number): Promise<void> {
+    this.#ending = true;
+    await this.#ended(this.#shipWorker, () => {
+      const message: ShipperMessage = { type: 'drain', timeoutMs };
+      this.#toShipper.port1.postMessage(message);
+    });
+  }
+
+  async #ended(worker: Worker | undefined, ask: () => void): Promise<void> {
+    if (worker === undefined || worker.threadId === -1) return;
+    const exited = new Promise<void>((resolve) => {
+      worker.once('exit', () => resolve());
+    });
+    ask();
+    await exited;
+  }
+
+  #spawn(thread: 'log' | 'shipper', file: string, workerData: object, transferList: MessagePort[]): Worker {
+    const worker = new Worker(new URL(`../workers/flusher/${file}`, import.meta.url), {
+      workerData,
+      transferList,
+      name: `penstock-${thread}`,
+    });
+    worker.on('error', (error) => this.#events.died(thread, error));
+    worker.on('exit', () => {
+      if (!this.#ending) this.#events.died(thread, undefined);
+    });
+    return worker;
+  }
+
+  /** The doorbell is set again before we look: whoever publishes after that wakes us once more. */
+  #wake(): void {
+    this.#mainSleeper.prepare();
+    if (this.#onceStarted !== undefined && this.logState !== LOG_STATE.starting) {
+      this.#onceStarted();
+      this.#onceStarted = undefined;
+    }
+    this.#events.wake();
+  }
+
+  #tellLog(message: LogMessage): void {
+    this.#toLog.port1.postMessage(message);
+    Atomics.add(this.#slots, FLOW_SLOT.logMessages, 1);
+    this.#logBell.ring();
+  }
+}

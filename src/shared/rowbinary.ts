@@ -1,0 +1,84 @@
+/**
+ * ClickHouse's RowBinary, as far as `events` needs it. A `Sink` is a place in memory; the functions write one value each
+ * and move on. They do not check for room or range: who calls them has (ROW_MAX_BYTES, validate.ts).
+ * Format: https://clickhouse.com/docs/interfaces/formats/RowBinary
+ */
+export class Sink {
+  buffer: Buffer;
+  view: DataView;
+  /** Where the next byte goes. */
+  at = 0;
+
+  constructor(buffer: Buffer) {
+    this.buffer = buffer;
+    this.view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  }
+}
+
+/** Longest string that is written character by character; beyond it the call into `utf8Write` pays. */
+const SHORT_STRING = 48;
+
+/** Unsigned LEB128, for values below 2^31. */
+export function writeVarint(sink: Sink, value: number): void {
+  const { buffer } = sink;
+  let rest = value;
+  while (rest >= 0x80) {
+    buffer[sink.at] = (rest & 0x7f) | 0x80;
+    sink.at += 1;
+    rest >>>= 7;
+  }
+  buffer[sink.at] = rest;
+  sink.at += 1;
+}
+
+/** String: length in bytes, then UTF-8. */
+export function writeString(sink: Sink, value: string): void {
+  if (value.length <= SHORT_STRING && writeShortAscii(sink, value)) return;
+  const length = Buffer.byteLength(value);
+  writeVarint(sink, length);
+  sink.buffer.write(value, sink.at, length, 'utf8');
+  sink.at += length;
+}
+
+/** False, with nothing written, where a character is not ASCII. */
+function writeShortAscii(sink: Sink, value: string): boolean {
+  const { buffer, at } = sink;
+  const { length } = value;
+  for (let i = 0; i < length; i += 1) {
+    const code = value.charCodeAt(i);
+    if (code > 0x7f) return false;
+    buffer[at + 1 + i] = code;
+  }
+  buffer[at] = length;
+  sink.at = at + 1 + length;
+  return true;
+}
+
+/** Length, then `length` bytes that are already UTF-8. */
+export function writeStringBytes(sink: Sink, bytes: Uint8Array, start: number, end: number): void {
+  writeVarint(sink, end - start);
+  sink.buffer.set(bytes.subarray(start, end), sink.at);
+  sink.at += end - start;
+}
+
+export function writeStringArray(sink: Sink, values: readonly string[]): void {
+  writeVarint(sink, values.length);
+  for (const value of values) writeString(sink, value);
+}
+
+/** UUID from its 16 bytes in the order of its text: ClickHouse keeps two little-endian halves, the first half first. */
+export function writeUuid(sink: Sink, uuid: Uint8Array): void {
+  const { buffer, at } = sink;
+  for (let i = 0; i < 8; i += 1) {
+    buffer[at + i] = uuid[7 - i] ?? 0;
+    buffer[at + 8 + i] = uuid[15 - i] ?? 0;
+  }
+  sink.at = at + 16;
+}
+
+/** Int64 (also DateTime64) from a whole number within ±2^53. */
+export function writeInt64(sink: Sink, value: number): void {
+  sink.view.setUint32(sink.at, value >>> 0, true);
+  sink.view.setInt32(sink.at + 4, Math.floor(value / 2 ** 32), true);
+  sink.at += 8;
+}

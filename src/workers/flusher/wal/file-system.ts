@@ -1,0 +1,65 @@
+import fs from 'node:fs';
+import path from 'node:path';
+
+/**
+ * The log's disk: the only calls by which durable state is made, so that fault tests can stand in for them.
+ * All are synchronous: the log thread has nothing else to do.
+ */
+export interface WalFileSystem {
+  /** Creates a file that must not exist and opens it for writing. */
+  create(file: string): number;
+  /** Writes all of `pieces` at `position`, however many system calls that takes. */
+  writeAll(fd: number, pieces: readonly Uint8Array[], position: number): void;
+  /** Makes the file's data, and its length, durable. */
+  syncData(fd: number): void;
+  truncate(fd: number, length: number): void;
+  close(fd: number): void;
+  /** Makes creations and removals in `directory` durable. */
+  syncDirectory(directory: string): void;
+  remove(file: string): void;
+  list(directory: string): string[];
+  size(file: string): number;
+}
+
+export const nodeFileSystem: WalFileSystem = {
+  create: (file) => fs.openSync(file, 'wx', 0o600),
+  writeAll(fd, pieces, position) {
+    const written = fs.writevSync(fd, pieces, position);
+    let total = 0;
+    for (const piece of pieces) total += piece.length;
+    if (written === total) return;
+    // A short write: the rest byte range by byte range, where an error that shortened it shows itself.
+    let skip = written;
+    let at = position + written;
+    for (const piece of pieces) {
+      if (skip >= piece.length) {
+        skip -= piece.length;
+        continue;
+      }
+      for (let from = skip; from < piece.length; ) {
+        const n = fs.writeSync(fd, piece, from, piece.length - from, at);
+        from += n;
+        at += n;
+      }
+      skip = 0;
+    }
+  },
+  syncData: (fd) => fs.fdatasyncSync(fd),
+  truncate: (fd, length) => fs.ftruncateSync(fd, length),
+  close: (fd) => fs.closeSync(fd),
+  syncDirectory(directory) {
+    const fd = fs.openSync(directory, 'r');
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+  remove: (file) => fs.rmSync(file),
+  list: (directory) => fs.readdirSync(directory),
+  size: (file) => fs.statSync(file).size,
+};
+
+export function walDirectory(dataDir: string): string {
+  return path.join(dataDir, 'wal');
+}

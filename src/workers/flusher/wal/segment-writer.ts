@@ -1,0 +1,144 @@
+import path from 'node:path';
+import { SEGMENT_MAX_BYTES, SEGMENT_MAX_ROWS } from '../../../shared/limits.js';
+import type { WalFileSystem } from './file-system.js';
+import {
+  crcSeed,
+  encodeFrameHead,
+  encodeSegmentHead,
+  FRAME_HEAD_BYTES,
+  frameBytes,
+  padding,
+  ROW_FORMAT_VERSION,
+  SEGMENT_HEAD_BYTES,
+  segmentName,
+  WAL_FORMAT_VERSION,
+} from './format.js';
+
+const ZEROS = Buffer.alloc(8);
+
+/**
+ * The active segment. Its head and its directory entry are durable before the first frame is written, a frame is durable
+ * when `append` has returned; a segment that failed once is never written to again.
+ */
+export class SegmentWriter {
+  readonly ordinal: number;
+  readonly file: string;
+  readonly #fs: WalFileSystem;
+  readonly #fd: number;
+  readonly #segmentId: bigint;
+  readonly #epoch: bigint;
+  readonly #seed: number;
+  readonly #frameHead = Buffer.alloc(FRAME_HEAD_BYTES);
+  #position = SEGMENT_HEAD_BYTES;
+  #synced = SEGMENT_HEAD_BYTES;
+  #rows = 0;
+
+  constructor(fs: WalFileSystem, directory: string, ordinal: number, segmentId: bigint, epoch: bigint) {
+    this.ordinal = ordinal;
+    this.file = path.join(directory, segmentName(ordinal));
+    this.#fs = fs;
+    this.#segmentId = segmentId;
+    this.#epoch = epoch;
+    this.#seed = crcSeed(segmentId);
+    this.#fd = fs.create(this.file);
+    try {
+      const head = { version: WAL_FORMAT_VERSION, rowFormat: ROW_FORMAT_VERSION, segmentId, epoch, ordinal, createdAtMs: Date.now() };
+      fs.writeAll(this.#fd, [encodeSegmentHead(head)], 0);
+      fs.syncData(this.#fd);
+      fs.syncDirectory(directory);
+    } catch (error) {
+      this.#discard();
+      throw error;
+    }
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** Bytes of the file that are durable. */
+  get bytes(): number {
+    return this.#synced;
+  }
+
+  /** Whether a frame of this size may still go into this segment. */
+  hasRoom(rows: number, length: number): boolean {
+    // The frame that seals the segment must fit behind it.
+    return this.#rows + rows <= SEGMENT_MAX_ROWS && this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES;
+  }
+
+  /**
+   * Appends one frame and syncs it. Throws where the disk refuses: nothing of the frame may be acknowledged then, and the
+   * only thing left to do with this writer is `abandon`.
+   */
+  append(payload: readonly Uint8Array[], length: number, rows: number, firstSequence: bigint, nowMs: number): void {
+    this.#write(payload, length, rows, firstSequence, nowMs);
+    this.#fs.syncData(this.#fd);
+    this.#synced = this.#position;
+    this.#rows += rows;
+  }
+
+  /**
+   * Ends the segment with an empty frame that says how far it is synced, so that damage anywhere before it is known as such.
+   * That frame is not synced itself: without it the last frame's damage looks like a tear, no more.
+   */
+  seal(nextSequence: bigint, nowMs: number): void {
+    try {
+      this.#write([], 0, 0, nextSequence, nowMs);
+    } finally {
+      this.#fs.close(this.#fd);
+    }
+  }
+
+  /** After a failure: cuts what is not durable where the disk still lets us, and closes the file. */
+  abandon(): void {
+    try {
+      this.#fs.truncate(this.#fd, this.#synced);
+    } catch {
+      // The reader cuts the tail itself; what is durable is intact either way.
+    }
+    try {
+      this.#fs.close(this.#fd);
+    } catch {
+      // Nothing is left to be done with this descriptor.
+    }
+  }
+
+  /** Removes a segment that never had a row. */
+  removeEmpty(): void {
+    this.#fs.close(this.#fd);
+    this.#fs.remove(this.file);
+  }
+
+  #write(payload: readonly Uint8Array[], length: number, rows: number, firstSequence: bigint, nowMs: number): void {
+    encodeFrameHead(
+      this.#frameHead,
+      {
+        segmentId: this.#segmentId,
+        epoch: this.#epoch,
+        offset: this.#position,
+        firstSequence,
+        syncedBytes: this.#synced,
+        committedAtMs: nowMs,
+        rows,
+        length,
+      },
+      this.#seed,
+      payload,
+    );
+    const pad = padding(length);
+    const pieces = [this.#frameHead, ...payload];
+    if (pad > 0) pieces.push(ZEROS.subarray(0, pad));
+    this.#fs.writeAll(this.#fd, pieces, this.#position);
+    this.#position += frameBytes(length);
+  }
+
+  #discard(): void {
+    this.abandon();
+    try {
+      this.#fs.remove(this.file);
+    } catch {
+      // A headless file that stays behind has no frame; recovery removes it.
+    }
+  }
+}

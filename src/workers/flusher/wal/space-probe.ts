@@ -1,0 +1,41 @@
+import path from 'node:path';
+import type { WalFileSystem } from './file-system.js';
+
+/** Enough that a few groups fit when it says yes. */
+const PROBE_BYTES = 4 * 1024 * 1024;
+
+/** Finds out whether a disk that refused a write takes one again, without waiting for an event to risk. */
+export class SpaceProbe {
+  readonly #fs: WalFileSystem;
+  readonly #file: string;
+
+  constructor(fs: WalFileSystem, directory: string) {
+    this.#fs = fs;
+    this.#file = path.join(directory, 'probe.tmp');
+  }
+
+  /** Undefined where a write and its sync succeeded, else what the disk said. */
+  try(): unknown {
+    this.#remove();
+    let fd: number | undefined;
+    try {
+      fd = this.#fs.create(this.#file);
+      this.#fs.writeAll(fd, [Buffer.alloc(PROBE_BYTES)], 0);
+      this.#fs.syncData(fd);
+      return undefined;
+    } catch (error) {
+      return error;
+    } finally {
+      if (fd !== undefined) this.#fs.close(fd);
+      this.#remove();
+    }
+  }
+
+  #remove(): void {
+    try {
+      this.#fs.remove(this.#file);
+    } catch {
+      // Not there, or not removable: `create` reports what matters.
+    }
+  }
+}
