@@ -67,16 +67,15 @@ export class Encoders {
     for (let index = 0; index < config.encoderThreads; index += 1) this.#start(index);
   }
 
-  /** Why not all encoders are there; undefined where they are. */
-  get fault(): string | undefined {
-    const running = this.#live.filter((channel) => channel !== undefined).length;
-    if (running === this.#config.encoderThreads) return undefined;
-    return `${running} of ${this.#config.encoderThreads} encoder threads are running`;
+  get running(): number {
+    return this.#live.filter((channel) => channel !== undefined).length;
   }
 
-  /** Takes no request at all. */
-  get isDown(): boolean {
-    return this.#live.every((channel) => channel === undefined);
+  /** Why not all encoders are there; undefined where they are. */
+  get fault(): string | undefined {
+    const { running } = this;
+    if (running === this.#config.encoderThreads) return undefined;
+    return `${running} of ${this.#config.encoderThreads} encoder threads are running`;
   }
 
   /** Hands a request to the encoder that has least to do; undefined where none has room. */

@@ -12,8 +12,6 @@ export interface ReadinessState {
   readonly encodersFault: string | undefined;
   /** No encoder runs at all. */
   readonly encodersDown: boolean;
-  /** Which thread of the flusher has ended; undefined where none has. */
-  readonly flusherFault: string | undefined;
   /** Why ClickHouse does not take or answer; undefined where it does. */
   readonly clickhouseFault: string | undefined;
   readonly requiresClickhouse: boolean;
@@ -31,7 +29,6 @@ export function reportReadiness(state: ReadinessState): ReadinessReport {
   const walFault = faultOfLog(state);
   if (walFault !== undefined) failed['wal'] = walFault;
   if (state.encodersFault !== undefined) (state.encodersDown ? failed : degraded)['encoders'] = state.encodersFault;
-  if (state.flusherFault !== undefined) failed['flusher'] = state.flusherFault;
   if (state.clickhouseFault !== undefined) {
     if (state.requiresClickhouse) failed['clickhouse'] = state.clickhouseFault;
     else degraded['clickhouse'] = `degraded: ${state.clickhouseFault}`;

@@ -88,13 +88,15 @@ export class Log {
       this.#log.warn({ file: segment.file, err: error }, 'sealing a segment failed; its frames are intact');
     }
     this.#counters.add('walSegmentsSealed', 1);
-    this.#passOn(segment.ordinal);
+    this.#passOn(segment);
   }
 
   /** Seals, and leaves no empty segment behind. */
   close(): void {
     this.seal();
-    this.#active?.removeEmpty();
+    if (this.#active === undefined) return;
+    this.#counters.add('walBytesAppended', -this.#active.bytes);
+    this.#active.removeEmpty();
     this.#active = undefined;
   }
 
@@ -104,10 +106,16 @@ export class Log {
     if (segment === undefined) return;
     this.#active = undefined;
     segment.abandon();
-    this.#passOn(segment.ordinal);
+    this.#passOn(segment);
   }
 
-  #passOn(ordinal: number): void {
+  #passOn({ ordinal, file, bytes }: SegmentWriter): void {
+    // What the shipper will free is the file's size: a seal is not synced, and a failed write may have left something.
+    try {
+      this.#counters.add('walBytesAppended', this.#fs.size(file) - bytes);
+    } catch (error) {
+      this.#log.warn({ file, err: error }, 'the size of a segment is not known');
+    }
     this.#nextOrdinal = ordinal + 1;
     this.#firstCommits[this.#nextOrdinal % SEGMENTS_MAX] = 0;
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);

@@ -1,0 +1,148 @@
+import { FAILURE_CODES, type FlowMemory } from '../shared/channel.js';
+import type { Config } from '../shared/config.js';
+import type { Counters } from '../shared/counters.js';
+import { RequestError } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import { admit, type AdmissionState, overloaded } from './admission.js';
+import { ApiKeys } from './api-keys.js';
+import { Encoders } from './encoders.js';
+import type { Flusher } from './flusher.js';
+import { Intake } from './intake.js';
+import { LatencyHistogram } from './latency.js';
+import { Requests } from './requests.js';
+import { Responder } from './responder.js';
+
+/** The way of an event through main, put together: intake to encoders, answers back to sockets. */
+
+const RATE_INTERVAL_MS = 1_000;
+
+export class Ingestion {
+  readonly requests = new Requests();
+  readonly latency = new LatencyHistogram();
+  readonly keys: ApiKeys;
+  readonly responder: Responder;
+  readonly encoders: Encoders;
+  readonly intake: Intake;
+  readonly #config: Config;
+  readonly #flusher: Flusher;
+  readonly #counters: Counters;
+  readonly #log: Logger;
+  readonly #rateTimer: NodeJS.Timeout;
+  #answered = 0;
+  #answersPerSecond = 0;
+  /** Ms on the monotonic clock by which the process ends; undefined while it is not shutting down. */
+  #drainDeadline: number | undefined;
+  #refusing = false;
+
+  constructor(config: Config, flow: FlowMemory, flusher: Flusher, counters: Counters, log: Logger) {
+    this.#config = config;
+    this.#flusher = flusher;
+    this.#counters = counters;
+    this.#log = log;
+    this.keys = new ApiKeys(config.apiKeys);
+    this.responder = new Responder(this.requests, counters, this.latency);
+    this.encoders = new Encoders(config, flow, flusher, counters, log, {
+      answer: (number, status, body, accepted, refused) => this.#answer(number, status, body, accepted, refused),
+      failed: (number, code) => this.#failed(number, code),
+      lost: (channel, culprit) => this.#lost(channel, culprit),
+    });
+    this.intake = new Intake({
+      requests: this.requests,
+      responder: this.responder,
+      encoders: this.encoders,
+      keys: this.keys,
+      bodyMaxBytes: config.bodyMaxBytes,
+      admit: () => admit(this.#state()),
+      overloaded: () => overloaded(this.#state()),
+    });
+    this.#rateTimer = setInterval(() => this.#measureRate(), RATE_INTERVAL_MS).unref();
+  }
+
+  /** Bytes of log that ClickHouse has not confirmed. */
+  get walBytes(): number {
+    return this.#counters.get('walBytesAppended') - this.#counters.get('walBytesFreed');
+  }
+
+  get isDraining(): boolean {
+    return this.#drainDeadline !== undefined;
+  }
+
+  /** Called whenever main is woken: passes on all that is due. */
+  collect(): void {
+    this.encoders.collect();
+    this.intake.pumpLarge();
+  }
+
+  /** From now on readiness is false and answers close their connections; requests are still served. */
+  startDraining(timeoutMs: number): void {
+    this.#drainDeadline = performance.now() + timeoutMs;
+    this.responder.closeConnections = true;
+  }
+
+  /** From now on every new request is refused with `draining`. */
+  refuseNew(): void {
+    this.#refusing = true;
+  }
+
+  /** Refuses what was not answered in time. */
+  giveUpOpen(): number {
+    const open = this.requests.all();
+    for (const request of open) this.responder.refuse(request, admit({ ...this.#state(), draining: true }) ?? overloaded(this.#state()));
+    return open.length;
+  }
+
+  stop(): void {
+    clearInterval(this.#rateTimer);
+  }
+
+  #answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void {
+    const request = this.requests.get(number);
+    if (request === undefined) return;
+    this.#answered += 1;
+    this.responder.answer(request, status, body, accepted, refused, performance.now());
+  }
+
+  /** The log could not take its rows. */
+  #failed(number: number, code: (typeof FAILURE_CODES)[number]): void {
+    const request = this.requests.get(number);
+    if (request === undefined) return;
+    const refusal = admit(this.#state());
+    this.responder.refuse(
+      request,
+      refusal?.code === code ? refusal : { code, message: 'the write-ahead log could not take this', retryAfterS: 1 },
+    );
+  }
+
+  /** Its encoder has died: the body that it was at work on gets 500, what else it had 503. */
+  #lost(channel: object, culprit: number | undefined): void {
+    for (const request of this.requests.of(channel)) {
+      const error =
+        request.number === culprit
+          ? new RequestError('internal_error', 'the thread that worked on this body ended; sent again, it will be refused')
+          : new RequestError('encoder_failed', 'the thread that had this request ended; send it again', { retryAfterS: 1 });
+      this.#log.warn({ request: request.number, code: error.code }, 'a request was lost with its encoder thread');
+      this.responder.refuse(request, error);
+    }
+  }
+
+  #measureRate(): void {
+    this.#answersPerSecond = this.#answersPerSecond * 0.5 + this.#answered * 0.5;
+    this.#answered = 0;
+  }
+
+  #state(): AdmissionState {
+    return {
+      draining: this.#refusing,
+      logState: this.#flusher.logState,
+      walBytes: this.walBytes,
+      walMaxBytes: this.#config.walMaxBytes,
+      shipBytesPerSecond: this.#counters.get('shipBytesPerSecond'),
+      openRequests: this.requests.open,
+      maxRequests: this.#config.inFlightMaxRequests,
+      bodyBytes: this.requests.bytes,
+      maxBodyBytes: this.#config.inFlightMaxBytes,
+      answersPerSecond: this.#answersPerSecond,
+      drainSecondsLeft: ((this.#drainDeadline ?? 0) - performance.now()) / 1000,
+    };
+  }
+}

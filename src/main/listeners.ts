@@ -1,0 +1,134 @@
+import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
+import type { Config } from '../shared/config.js';
+import { messageOf, RequestError } from '../shared/errors.js';
+import type { Logger } from '../shared/log.js';
+import type { ClickHouseLink } from './clickhouse-link.js';
+import type { Flusher } from './flusher.js';
+import type { Ingestion } from './ingestion.js';
+import type { PrometheusPage } from './prometheus.js';
+import type { Readiness } from './readiness.js';
+import { send, sendError } from './reply.js';
+import { DOCS_PATHS, mountDocs } from './routes/docs.js';
+import { mountEvents } from './routes/events.js';
+import { HEALTH_PATHS, mountHealth } from './routes/health.js';
+import { metricsHandler, type RouteHandler } from './routes/metrics.js';
+import { Listener } from './server.js';
+
+/** The two listeners and what each serves (api.md, "Listeners"). */
+
+export interface ListenerParts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly ingestion: Ingestion;
+  readonly flusher: Flusher;
+  readonly clickhouse: ClickHouseLink;
+  readonly readiness: Readiness;
+  readonly prometheus: PrometheusPage;
+}
+
+const READ = ['GET', 'HEAD'] as const;
+
+export interface Listeners {
+  readonly url: string;
+  readonly adminUrl: string;
+  stopListening(): void;
+  close(): void;
+}
+
+/** Opens both, or neither. */
+export async function openListeners(parts: ListenerParts): Promise<Listeners> {
+  const { config } = parts;
+  const common = everyOne(HEALTH_PATHS, READ);
+  const listeners: Listener[] = [];
+  try {
+    listeners.push(
+      await Listener.open({
+        name: 'public',
+        host: config.host,
+        port: config.port,
+        mount: (app) => mountPublic(app, parts),
+        methods: { ...common, ...everyOne(DOCS_PATHS, READ), '/metrics': READ, '/events': ['POST'], '/events/bulk': ['POST'] },
+      }),
+    );
+    listeners.push(
+      await Listener.open({
+        name: 'admin',
+        host: config.adminHost,
+        port: config.adminPort,
+        mount: (app) => mountAdmin(app, parts),
+        methods: { ...common, '/metrics': READ },
+      }),
+    );
+  } catch (error) {
+    for (const listener of listeners) listener.close();
+    throw error;
+  }
+  const [open, admin] = listeners;
+  return {
+    url: open?.url ?? '',
+    adminUrl: admin?.url ?? '',
+    // The admin listener stays until the end: a drain is when one wants to look.
+    stopListening: () => open?.stopListening(),
+    close: () => {
+      for (const listener of listeners) listener.close();
+    },
+  };
+}
+
+function everyOne(paths: readonly string[], methods: readonly string[]): Record<string, readonly string[]> {
+  return Object.fromEntries(paths.map((path) => [path, methods]));
+}
+
+function mountPublic(app: TemplatedApp, { config, log, ingestion, flusher, clickhouse, readiness }: ListenerParts): void {
+  mountEvents(app, ingestion.intake);
+  mountHealth(app, readiness);
+  mountDocs(app, config);
+  const metrics = metricsHandler({
+    client: clickhouse.client,
+    database: config.clickhouseDatabase,
+    timeoutMs: config.metricsTimeoutMs,
+    concurrency: config.metricsConcurrency,
+    asOf: () => flusher.asOf(),
+    log,
+  });
+  const guarded: RouteHandler = (res, req) => {
+    if (isAllowed(res, req, ingestion)) metrics(res, req);
+  };
+  app.get('/metrics', guarded);
+  app.head('/metrics', guarded);
+}
+
+function isAllowed(res: HttpResponse, req: HttpRequest, { keys, responder }: Ingestion): boolean {
+  try {
+    keys.authorize(req, 'read');
+    return true;
+  } catch (error) {
+    if (!(error instanceof RequestError)) throw error;
+    sendError(res, error, {
+      ...(error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {}),
+      close: responder.closeConnections,
+    });
+    return false;
+  }
+}
+
+function mountAdmin(app: TemplatedApp, { prometheus, readiness, log }: ListenerParts): void {
+  mountHealth(app, readiness);
+  const page = (res: HttpResponse, headOnly: boolean): void => {
+    let gone = false;
+    res.onAborted(() => {
+      gone = true;
+    });
+    prometheus.render().then(
+      (body) => {
+        if (!gone) send(res, { status: 200, body, contentType: prometheus.contentType, headOnly });
+      },
+      (error: unknown) => {
+        log.error({ err: error }, 'the Prometheus page cannot be made');
+        if (!gone) sendError(res, new RequestError('internal_error', messageOf(error)));
+      },
+    );
+  };
+  app.get('/metrics', (res) => page(res, false));
+  app.head('/metrics', (res) => page(res, true));
+}

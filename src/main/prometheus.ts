@@ -1,0 +1,127 @@
+import { Counter as PromCounter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Counter, Counters } from '../shared/counters.js';
+import { LATENCY_BOUNDS_S, type LatencyHistogram } from './latency.js';
+
+/**
+ * Prometheus' text format, made when it is scraped: the numbers are counted in shared memory and plain arrays, prom-client
+ * only writes them down.
+ */
+
+export interface PrometheusSources {
+  readonly counters: Counters;
+  readonly latency: LatencyHistogram;
+  readonly refusals: ReadonlyMap<string, number>;
+  readonly version: string;
+  /** What stands for the moment: read at each scrape. */
+  readonly now: () => {
+    readonly openRequests: number;
+    readonly bodyBytes: number;
+    readonly walBytes: number;
+    readonly pendingSegments: number;
+    readonly oldestUnshippedSeconds: number;
+    readonly ready: boolean;
+    readonly clickhouseUp: boolean;
+    readonly encoders: number;
+  };
+}
+
+interface Series {
+  readonly name: string;
+  readonly help: string;
+  readonly counter: Counter;
+}
+
+const COUNTED: readonly Series[] = [
+  { name: 'penstock_events_accepted_total', help: 'Events acknowledged with a 2xx, durable in the log.', counter: 'acceptedEvents' },
+  { name: 'penstock_events_refused_total', help: 'Events that were read and refused (4xx), one by one in bulk bodies.', counter: 'refusedEvents' },
+  { name: 'penstock_events_stored_total', help: 'Rows that ClickHouse has confirmed, repetitions included.', counter: 'shippedRows' },
+  { name: 'penstock_segments_stored_total', help: 'Segments that ClickHouse has confirmed.', counter: 'shippedSegments' },
+  { name: 'penstock_ship_failures_total', help: 'INSERTs that were not confirmed and are sent again.', counter: 'shipFailures' },
+  { name: 'penstock_wal_rows_synced_total', help: 'Rows made durable in the log.', counter: 'walRowsSynced' },
+  { name: 'penstock_wal_rows_refused_total', help: 'Rows that the disk refused; their requests got 503.', counter: 'walRowsRefused' },
+  { name: 'penstock_wal_commits_total', help: 'Groups committed to the log, one sync each.', counter: 'walCommits' },
+  { name: 'penstock_wal_commit_seconds_total', help: 'Time spent in writing and syncing groups.', counter: 'walCommitSeconds' },
+  { name: 'penstock_wal_failures_total', help: 'Groups that could not be written or synced.', counter: 'walFailures' },
+  { name: 'penstock_wal_torn_bytes_total', help: 'Bytes cut from torn tails at recovery; never acknowledged.', counter: 'walTornBytes' },
+  { name: 'penstock_wal_damaged_bytes_total', help: 'Bytes of damaged log that were set aside.', counter: 'walDamagedBytes' },
+  { name: 'penstock_encoder_deaths_total', help: 'Encoder threads that died and were replaced.', counter: 'encoderDeaths' },
+];
+
+export class PrometheusPage {
+  readonly #sources: PrometheusSources;
+  readonly #registry = new Registry();
+  readonly #counted: readonly { series: Series; metric: PromCounter }[];
+  readonly #refusals: PromCounter<'code'>;
+  readonly #gauges: ReadonlyMap<string, Gauge>;
+  readonly #info: Gauge<'version'>;
+
+  constructor(sources: PrometheusSources) {
+    this.#sources = sources;
+    const registers = [this.#registry];
+    this.#counted = COUNTED.map((series) => ({
+      series,
+      metric: new PromCounter({ name: series.name, help: series.help, registers }),
+    }));
+    this.#refusals = new PromCounter({
+      name: 'penstock_requests_refused_total',
+      help: 'Event requests answered with an error, by its code.',
+      labelNames: ['code'],
+      registers,
+    });
+    const gauge = (name: string, help: string): [string, Gauge] => [name, new Gauge({ name, help, registers })];
+    this.#gauges = new Map([
+      gauge('penstock_requests_open', 'Event requests without an answer.'),
+      gauge('penstock_body_bytes', 'Bytes of the bodies of open event requests.'),
+      gauge('penstock_wal_bytes', 'Bytes of log that ClickHouse has not confirmed.'),
+      gauge('penstock_wal_segments', 'Segments that ClickHouse has not confirmed, the active one included.'),
+      gauge('penstock_wal_oldest_unshipped_seconds', 'Age of the oldest event that ClickHouse has not confirmed; 0 where there is none.'),
+      gauge('penstock_ready', '1 while /ready answers 200.'),
+      gauge('penstock_clickhouse_up', '1 while ClickHouse takes segments and answers.'),
+      gauge('penstock_encoders', 'Encoder threads that run.'),
+    ]);
+    this.#info = new Gauge({ name: 'penstock_build_info', help: 'Always 1.', labelNames: ['version'], registers });
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The page; what prom-client does not offer, a histogram that was counted elsewhere, is written behind it. */
+  async render(): Promise<string> {
+    const { counters, refusals, version, now } = this.#sources;
+    for (const { series, metric } of this.#counted) {
+      metric.reset();
+      metric.inc(counters.get(series.counter));
+    }
+    this.#refusals.reset();
+    for (const [code, count] of refusals) this.#refusals.inc({ code }, count);
+    const state = now();
+    this.#set('penstock_requests_open', state.openRequests);
+    this.#set('penstock_body_bytes', state.bodyBytes);
+    this.#set('penstock_wal_bytes', state.walBytes);
+    this.#set('penstock_wal_segments', state.pendingSegments);
+    this.#set('penstock_wal_oldest_unshipped_seconds', state.oldestUnshippedSeconds);
+    this.#set('penstock_ready', state.ready ? 1 : 0);
+    this.#set('penstock_clickhouse_up', state.clickhouseUp ? 1 : 0);
+    this.#set('penstock_encoders', state.encoders);
+    this.#info.set({ version }, 1);
+    return `${await this.#registry.metrics()}\n${histogramText(this.#sources.latency)}`;
+  }
+
+  #set(name: string, value: number): void {
+    this.#gauges.get(name)?.set(value);
+  }
+}
+
+function histogramText({ counts, sumS }: LatencyHistogram): string {
+  const name = 'penstock_acknowledge_seconds';
+  const lines = [`# HELP ${name} From the head of an accepted request to its 202.`, `# TYPE ${name} histogram`];
+  let count = 0;
+  for (const [i, bound] of [...LATENCY_BOUNDS_S, '+Inf'].entries()) {
+    count += counts[i] ?? 0;
+    lines.push(`${name}_bucket{le="${bound}"} ${count}`);
+  }
+  lines.push(`${name}_sum ${sumS}`, `${name}_count ${count}`, '');
+  return lines.join('\n');
+}
