@@ -165,7 +165,7 @@ test('every total is that of a count by hand: duplicates, late versions, any ran
   const table = tableName(database, 'events');
   for (const merge of ['', `SYSTEM START MERGES ${table}`, `OPTIMIZE TABLE ${table} FINAL`]) {
     if (merge !== '') await clickhouse.client.command({ query: merge });
-    for (let count = 0; count < 50; count += 1) {
+    for (let count = 0; count < 30; count += 1) {
       const question = randomQuestion(random, events);
       await compare(server, events, question).catch((error: unknown) => {
         throw new Error(`TEST_SEED=${seed} ${JSON.stringify(question)} after "${merge}"`, { cause: error });
