@@ -31,7 +31,7 @@ export type CursorValue = number | string;
 /** One step of the order of groups. A time is the number of the hour or day since 1970. */
 export type SortKey = TimeDimension | 'total' | NameDimension;
 
-export const METRICS_PAGE = { defaultLimit: 1_000, maxLimit: 10_000 } as const;
+const METRICS_PAGE = { defaultLimit: 1_000, maxLimit: 10_000 } as const;
 
 const DIMENSIONS = ['channel', 'hour', 'day', 'event_name'] as const;
 const PARAMETERS = ['event_name', 'from', 'to', 'channel', 'group_by', 'limit', 'cursor'] as const;

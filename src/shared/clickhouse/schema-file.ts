@@ -28,7 +28,7 @@ const BOOKKEEPING_HEADING = '-- bookkeeping';
 const DATABASE_PLACEHOLDER = '{database}';
 
 /** The directory of this file is dist/src/shared/clickhouse or src/shared/clickhouse; schema.sql lies at the top of either. */
-export function findSchemaFile(from: string = dirname(fileURLToPath(import.meta.url))): string {
+function findSchemaFile(from: string = dirname(fileURLToPath(import.meta.url))): string {
   for (let directory = from; ; directory = dirname(directory)) {
     const path = join(directory, 'schema.sql');
     if (existsSync(path)) return path;
