@@ -36,6 +36,9 @@ export async function startTestClickHouse(): Promise<TestClickHouse> {
     password: randomBytes(12).toString('hex'),
     database: 'penstock',
     log: silentLog,
+  }).catch(async (error: unknown) => {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
   });
   const { url, user, password, pid } = server;
   if (pid === undefined) throw new Error('the embedded ClickHouse is gone already');
