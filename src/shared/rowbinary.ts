@@ -33,25 +33,35 @@ export function writeVarint(sink: Sink, value: number): void {
 
 /** String: length in bytes, then UTF-8. */
 export function writeString(sink: Sink, value: string): void {
-  if (value.length <= SHORT_STRING && writeShortAscii(sink, value)) return;
+  if (value.length <= SHORT_STRING && writeAscii(sink.buffer, sink.at + 1, value)) {
+    sink.buffer[sink.at] = value.length;
+    sink.at += 1 + value.length;
+    return;
+  }
   const length = Buffer.byteLength(value);
   writeVarint(sink, length);
   sink.buffer.write(value, sink.at, length, 'utf8');
   sink.at += length;
 }
 
-/** False, with nothing written, where a character is not ASCII. */
-function writeShortAscii(sink: Sink, value: string): boolean {
-  const { buffer, at } = sink;
+/** Writes the characters of a short ASCII string at `at`; false where one is not ASCII. */
+function writeAscii(buffer: Buffer, at: number, value: string): boolean {
   const { length } = value;
   for (let i = 0; i < length; i += 1) {
     const code = value.charCodeAt(i);
     if (code > 0x7f) return false;
-    buffer[at + 1 + i] = code;
+    buffer[at + i] = code;
   }
-  buffer[at] = length;
-  sink.at = at + 1 + length;
   return true;
+}
+
+/** Length in bytes as u32, then UTF-8: the form that ids are derived from, not one of RowBinary's. */
+export function writeLongString(sink: Sink, value: string): void {
+  const { buffer, at } = sink;
+  const isShort = value.length <= SHORT_STRING && writeAscii(buffer, at + 4, value);
+  const length = isShort ? value.length : buffer.write(value, at + 4, 'utf8');
+  sink.view.setUint32(at, length, true);
+  sink.at = at + 4 + length;
 }
 
 /** Length, then `length` bytes that are already UTF-8. */

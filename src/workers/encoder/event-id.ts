@@ -1,5 +1,5 @@
 import { createXXHash128 } from 'hash-wasm';
-import { type Sink, writeInt64 } from '../../shared/rowbinary.js';
+import { type Sink, writeInt64, writeLongString } from '../../shared/rowbinary.js';
 
 /**
  * The derived id of an event without `event_id` (docs/event-id.md, with test vectors): a UUID of version 8 over XXH3-128
@@ -33,13 +33,13 @@ export interface Identified {
 export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
   scratch.at = 0;
   scratch.buffer[scratch.at++] = VERSION;
-  writeField(scratch, event.eventName);
-  writeField(scratch, event.channel);
-  writeField(scratch, event.userId);
-  writeField(scratch, event.campaignId);
+  writeLongString(scratch, event.eventName);
+  writeLongString(scratch, event.channel);
+  writeLongString(scratch, event.userId);
+  writeLongString(scratch, event.campaignId);
   writeInt64(scratch, event.timestampMs);
   writeUint32(scratch, event.tags.length);
-  for (const tag of event.tags) writeField(scratch, tag);
+  for (const tag of event.tags) writeLongString(scratch, tag);
   writeUint32(scratch, event.metadata.length);
   scratch.buffer.set(event.metadata, scratch.at);
   scratch.at += event.metadata.length;
@@ -53,12 +53,6 @@ export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
 function writeUint32(sink: Sink, value: number): void {
   sink.view.setUint32(sink.at, value, true);
   sink.at += 4;
-}
-
-function writeField(sink: Sink, value: string): void {
-  const length = sink.buffer.write(value, sink.at + 4, 'utf8');
-  sink.view.setUint32(sink.at, length, true);
-  sink.at += 4 + length;
 }
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));

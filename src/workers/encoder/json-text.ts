@@ -193,15 +193,21 @@ function hexUnit(text: Buffer, at: number, end: number): number {
 }
 
 /** All members of all objects in a parsed value; with `survey` this tells whether one was given twice. */
-export function countMembers(value: unknown): number {
+export function countMembers(value: object): number {
   let count = 0;
-  const open: unknown[] = [value];
-  while (open.length > 0) {
-    const next = open.pop();
-    if (typeof next !== 'object' || next === null) continue;
-    const inner: unknown[] = Object.values(next);
-    if (!Array.isArray(next)) count += inner.length;
-    for (const item of inner) if (typeof item === 'object') open.push(item);
+  const open: object[] = [value];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (Array.isArray(next)) {
+      for (const item of next as unknown[]) if (typeof item === 'object' && item !== null) open.push(item);
+      continue;
+    }
+    const members = next as Record<string, unknown>;
+    // JSON.parse makes own members only, of objects without inherited enumerable ones: `for in` sees just them.
+    for (const name in members) {
+      count += 1;
+      const inner = members[name];
+      if (typeof inner === 'object' && inner !== null) open.push(inner);
+    }
   }
   return count;
 }
