@@ -56,7 +56,11 @@ export function admit(state: AdmissionState): Refusal | undefined {
 
 /** For what found no room on its way to an encoder. */
 export function overloaded(state: AdmissionState): Refusal {
-  return refusal('overloaded', 'more requests are waiting than can be answered soon', state.openRequests / Math.max(1, state.answersPerSecond));
+  return refusal(
+    'overloaded',
+    'more requests are waiting than can be answered soon',
+    state.openRequests / Math.max(1, state.answersPerSecond),
+  );
 }
 
 function shippingSeconds(state: AdmissionState, bytes: number): number {

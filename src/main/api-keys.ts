@@ -49,7 +49,8 @@ export class ApiKeys {
     }
     const state = this.#keys.get(given);
     if (state === undefined) throw new RequestError('unauthorized', 'this API key is not known');
-    if (!state.scopes.includes(scope)) throw new RequestError('forbidden', `this API key does not have the scope ${scope}`);
+    if (!state.scopes.includes(scope))
+      throw new RequestError('forbidden', `this API key does not have the scope ${scope}`);
     return state;
   }
 }

@@ -4,7 +4,7 @@ import type { EmbeddedClickHouse } from '../shared/clickhouse/embedded/launcher.
 import { migrateUp, NewerSchemaError } from '../shared/clickhouse/migrations.js';
 import { checkSchema } from '../shared/clickhouse/schema-check.js';
 import type { Config } from '../shared/config.js';
-import { Counters, SHIP_STATE } from '../shared/counters.js';
+import { type Counters, SHIP_STATE } from '../shared/counters.js';
 import type { Logger } from '../shared/log.js';
 import type { ClickHouseAccess, Flusher } from './flusher.js';
 
@@ -31,7 +31,14 @@ export class ClickHouseLink {
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  private constructor(access: ClickHouseAccess, embedded: EmbeddedClickHouse | undefined, config: Config, flusher: Flusher, counters: Counters, log: Logger) {
+  private constructor(
+    access: ClickHouseAccess,
+    embedded: EmbeddedClickHouse | undefined,
+    config: Config,
+    flusher: Flusher,
+    counters: Counters,
+    log: Logger,
+  ) {
     this.access = access;
     this.#embedded = embedded;
     this.#flusher = flusher;
@@ -51,7 +58,14 @@ export class ClickHouseLink {
     const { clickhouseUrl, clickhouseUser: user, clickhousePassword: password, clickhouseDatabase: database } = config;
     const common = { database, requestTimeoutMs: config.clickhouseTimeoutMs };
     if (clickhouseUrl !== undefined) {
-      return new ClickHouseLink({ ...common, url: clickhouseUrl, user, password: password ?? '' }, undefined, config, flusher, counters, log);
+      return new ClickHouseLink(
+        { ...common, url: clickhouseUrl, user, password: password ?? '' },
+        undefined,
+        config,
+        flusher,
+        counters,
+        log,
+      );
     }
     // Loaded here only: with a URL, neither the library nor its binding need be installed.
     const { startEmbedded } = await import('../shared/clickhouse/embedded/launcher.js');
@@ -82,7 +96,10 @@ export class ClickHouseLink {
     let pauseMs: number = PREPARE_PAUSE_MS.first;
     const tick = async (): Promise<void> => {
       if (this.#prepared) await this.#checkHealth();
-      else await this.#tryPrepare().catch((error: unknown) => this.#log.error({ err: error }, 'the schema cannot be brought up to date'));
+      else
+        await this.#tryPrepare().catch((error: unknown) =>
+          this.#log.error({ err: error }, 'the schema cannot be brought up to date'),
+        );
       pauseMs = this.#prepared ? HEALTH_INTERVAL_MS : Math.min(PREPARE_PAUSE_MS.max, pauseMs * 2);
       if (!this.#closed) this.#timer = setTimeout(() => void tick(), pauseMs).unref();
     };
@@ -105,7 +122,8 @@ export class ClickHouseLink {
     } catch (error) {
       if (error instanceof NewerSchemaError) throw error;
       const reason = clickHouseReason(error);
-      if (reason !== this.#fault) this.#log.warn({ reason }, 'ClickHouse is not ready; events are kept in the log until it is');
+      if (reason !== this.#fault)
+        this.#log.warn({ reason }, 'ClickHouse is not ready; events are kept in the log until it is');
       this.#fault = reason;
       return;
     }
@@ -116,7 +134,8 @@ export class ClickHouseLink {
 
   async #checkHealth(): Promise<void> {
     const fault = await checkHealth(this.client);
-    if (fault !== undefined && this.#fault === undefined) this.#log.warn({ reason: fault }, 'ClickHouse does not answer');
+    if (fault !== undefined && this.#fault === undefined)
+      this.#log.warn({ reason: fault }, 'ClickHouse does not answer');
     if (fault === undefined && this.#fault !== undefined) this.#log.info('ClickHouse answers again');
     this.#fault = fault;
   }

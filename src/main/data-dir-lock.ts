@@ -94,8 +94,11 @@ export class DataDirLock {
 }
 
 function inUse(directory: string, identity: Identity | undefined): Error {
-  const who = identity === undefined ? 'another process' : `the process ${identity.pid}, running since ${identity.startedAt}`;
-  return new Error(`the data directory ${directory} is in use by ${who}: stop it, or give this one its own PENSTOCK_DATA_DIR`);
+  const who =
+    identity === undefined ? 'another process' : `the process ${identity.pid}, running since ${identity.startedAt}`;
+  return new Error(
+    `the data directory ${directory} is in use by ${who}: stop it, or give this one its own PENSTOCK_DATA_DIR`,
+  );
 }
 
 /** Who listens on a socket; undefined where somebody does but does not say who. */
@@ -134,7 +137,11 @@ async function withShortPath<T>(directory: string, name: string, use: (file: str
   }
 }
 
-function withResolvers<T = void>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
+function withResolvers<T = void>(): {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: unknown) => void;
+} {
   let resolve!: (value: T) => void;
   let reject!: (error: unknown) => void;
   const promise = new Promise<T>((yes, no) => {

@@ -192,7 +192,10 @@ export class EncoderChannel {
       if (view.getUint32(offset + REQUEST.number, true) !== number) continue;
       const keyLength = view.getUint16(offset + REQUEST.keyLength, true);
       const large = view.getUint32(offset + REQUEST.largeLength, true);
-      const body = large > 0 ? this.#largeBody.subarray(0, large) : bytes.subarray(offset + REQUEST.headBytes + keyLength, offset + length);
+      const body =
+        large > 0
+          ? this.#largeBody.subarray(0, large)
+          : bytes.subarray(offset + REQUEST.headBytes + keyLength, offset + length);
       return bodyFingerprint(body);
     }
     return undefined;

@@ -48,7 +48,14 @@ export class Encoders {
   #publishing = false;
   #stopping = false;
 
-  constructor(config: Config, flow: FlowMemory, flusher: Flusher, counters: Counters, log: Logger, events: EncodersEvents) {
+  constructor(
+    config: Config,
+    flow: FlowMemory,
+    flusher: Flusher,
+    counters: Counters,
+    log: Logger,
+    events: EncodersEvents,
+  ) {
     this.#config = config;
     this.#flow = flow;
     this.#flusher = flusher;
@@ -142,7 +149,17 @@ export class Encoders {
     this.#flusher.attach(channel.id, channel.memory);
     const { mainBell, logBell } = this.#flow;
     const wakeMain = this.#flusher.wakePort();
-    const task = { channel: channel.memory, mainBell, logBell, wakeMain, logLevel, channels, futureToleranceS, bodyMaxBytes, bulkMaxEvents };
+    const task = {
+      channel: channel.memory,
+      mainBell,
+      logBell,
+      wakeMain,
+      logLevel,
+      channels,
+      futureToleranceS,
+      bodyMaxBytes,
+      bulkMaxEvents,
+    };
     const startedAt = performance.now();
     const run = this.#pool.run(task, { transferList: [wakeMain] }).then(
       () => this.#ended(channel, startedAt, undefined),

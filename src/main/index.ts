@@ -1,104 +1,109 @@
 import fs from 'node:fs';
 import { createFlow } from '../shared/channel.js';
-import type { Config } from '../shared/config.js';
-import { redactedConfig } from '../shared/config.js';
+import { type Config, redactedConfig } from '../shared/config.js';
 import { Counters, createCounters } from '../shared/counters.js';
-import { announce, createLogger } from '../shared/log.js';
+import { announce, createLogger, type Logger } from '../shared/log.js';
 import { VERSION } from '../shared/version.js';
 import { walDirectory } from '../workers/flusher/wal/file-system.js';
 import { ClickHouseLink } from './clickhouse-link.js';
 import { DataDirLock } from './data-dir-lock.js';
 import { Flusher } from './flusher.js';
 import { Ingestion } from './ingestion.js';
-import { openListeners } from './listeners.js';
+import { type Listeners, openListeners } from './listeners.js';
 import { PrometheusPage } from './prometheus.js';
-import { reportReadiness } from './readiness.js';
-import { shutDown } from './shutdown.js';
+import { type ReadinessReport, reportReadiness } from './readiness.js';
+import { type ShutdownSteps, shutDown } from './shutdown.js';
 
 /** Starts the parts in order, and ends them in order. */
 
 /** A part without which nothing can be accepted has ended; the log is recovered by the next start (sysexits: EX_SOFTWARE). */
 const EXIT_BROKEN = 70;
 
+interface Parts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly lock: DataDirLock;
+  readonly counters: Counters;
+  readonly flusher: Flusher;
+  readonly ingestion: Ingestion;
+  readonly clickhouse: ClickHouseLink;
+}
+
 export async function serve(config: Config): Promise<void> {
   const log = createLogger({ level: config.logLevel, thread: 'main' });
   log.info({ version: VERSION, node: process.version, config: redactedConfig(config) }, 'starting');
+  const parts = await startParts(config, log);
+  const { clickhouse } = parts;
+  await clickhouse.prepare();
+  const readiness = { report: () => readinessOf(parts) };
+  const listeners = await openListeners({ ...parts, readiness, prometheus: prometheusOf(parts) });
+  endOnSignal(parts, listeners);
+  announce(log, 'listening', {
+    url: listeners.url,
+    adminUrl: listeners.adminUrl,
+    clickhouseUrl: clickhouse.access.url,
+  });
+}
+
+/** Everything behind the listeners: the log is open and takes rows, the encoders run, ClickHouse is known. */
+async function startParts(config: Config, log: Logger): Promise<Parts> {
   const lock = await DataDirLock.acquire(config.dataDir);
   fs.mkdirSync(walDirectory(config.dataDir), { recursive: true, mode: 0o700 });
-
   const countersMemory = createCounters();
   const counters = new Counters(countersMemory);
   const flow = createFlow(countersMemory);
-  let ingestion: Ingestion | undefined;
+  let collect = (): void => undefined;
   const flusher = new Flusher(config, flow, {
-    wake: () => ingestion?.collect(),
+    wake: () => collect(),
     died: (thread, error) => {
-      log.fatal({ err: error, flusherThread: thread }, 'a thread that owns durable state has ended; a restart recovers from the log');
+      const what = 'a thread that owns durable state has ended; a restart recovers from the log';
+      log.fatal({ err: error, flusherThread: thread }, what);
       process.exit(EXIT_BROKEN);
     },
   });
   await flusher.startLog();
-  ingestion = new Ingestion(config, flow, flusher, counters, log);
-  const { encoders, requests, latency, responder } = ingestion;
+  const ingestion = new Ingestion(config, flow, flusher, counters, log);
+  collect = () => ingestion.collect();
   const clickhouse = await ClickHouseLink.open(config, flusher, counters, log);
-  await clickhouse.prepare();
+  return { config, log, lock, counters, flusher, ingestion, clickhouse };
+}
 
-  const running = ingestion;
-  const readiness = {
-    report: () =>
-      reportReadiness({
-        draining: running.isDraining,
-        logState: flusher.logState,
-        walBytes: running.walBytes,
-        walMaxBytes: config.walMaxBytes,
-        encodersFault: encoders.fault,
-        encodersDown: encoders.running === 0,
-        clickhouseFault: clickhouse.fault,
-        requiresClickhouse: config.readyRequiresClickhouse,
-      }),
-  };
-  const prometheus = new PrometheusPage({
+function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {
+  return reportReadiness({
+    draining: ingestion.isDraining,
+    logState: flusher.logState,
+    walBytes: ingestion.walBytes,
+    walMaxBytes: config.walMaxBytes,
+    encodersFault: ingestion.encoders.fault,
+    encodersDown: ingestion.encoders.running === 0,
+    clickhouseFault: clickhouse.fault,
+    requiresClickhouse: config.readyRequiresClickhouse,
+  });
+}
+
+function prometheusOf(parts: Parts): PrometheusPage {
+  const { counters, flusher, ingestion, clickhouse } = parts;
+  return new PrometheusPage({
     counters,
-    latency,
-    refusals: responder.refusals,
+    latency: ingestion.latency,
+    refusals: ingestion.responder.refusals,
     version: VERSION,
     now: () => ({
-      openRequests: requests.open,
-      bodyBytes: requests.bytes,
-      walBytes: running.walBytes,
+      openRequests: ingestion.requests.open,
+      bodyBytes: ingestion.requests.bytes,
+      walBytes: ingestion.walBytes,
       pendingSegments: flusher.pendingSegments,
       oldestUnshippedSeconds: Math.max(0, Date.now() / 1000 - flusher.asOf()),
-      ready: readiness.report().status === 200,
+      ready: readinessOf(parts).status === 200,
       clickhouseUp: clickhouse.fault === undefined,
-      encoders: encoders.running,
+      encoders: ingestion.encoders.running,
     }),
   });
-  const listeners = await openListeners({ config, log, ingestion, flusher, clickhouse, readiness, prometheus });
+}
 
-  const end = async (): Promise<void> => {
-    await shutDown(
-      {
-        startDraining: () => running.startDraining(config.drainDelayMs + config.drainTimeoutMs),
-        refuseNew: () => {
-          listeners.stopListening();
-          running.refuseNew();
-        },
-        openRequests: () => requests.open,
-        giveUpOpen: () => running.giveUpOpen(),
-        stopEncoders: () => encoders.stop(),
-        drainLog: () => flusher.drainLog(),
-        drainShipper: (timeoutMs) => flusher.drainShipper(timeoutMs),
-        closeRest: async () => {
-          running.stop();
-          listeners.close();
-          await clickhouse.close();
-          lock.release();
-        },
-      },
-      { drainDelayMs: config.drainDelayMs, drainTimeoutMs: config.drainTimeoutMs, log },
-    );
-    process.exit(0);
-  };
+/** The first SIGTERM or SIGINT ends the parts in order, a second one the process. */
+function endOnSignal(parts: Parts, listeners: Listeners): void {
+  const { log } = parts;
   let signals = 0;
   const onSignal = (signal: NodeJS.Signals): void => {
     signals += 1;
@@ -107,13 +112,34 @@ export async function serve(config: Config): Promise<void> {
       process.exit(signal === 'SIGINT' ? 130 : 143);
     }
     log.info({ signal }, 'stopping');
-    end().catch((error: unknown) => {
-      log.fatal({ err: error }, 'the shutdown failed; what is acknowledged is in the log');
-      process.exit(EXIT_BROKEN);
-    });
+    shutDown(stepsOf(parts, listeners), { ...parts.config, log })
+      .then(() => process.exit(0))
+      .catch((error: unknown) => {
+        log.fatal({ err: error }, 'the shutdown failed; what is acknowledged is in the log');
+        process.exit(EXIT_BROKEN);
+      });
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
+}
 
-  announce(log, 'listening', { url: listeners.url, adminUrl: listeners.adminUrl, clickhouseUrl: clickhouse.access.url });
+function stepsOf({ config, lock, flusher, ingestion, clickhouse }: Parts, listeners: Listeners): ShutdownSteps {
+  return {
+    startDraining: () => ingestion.startDraining(config.drainDelayMs + config.drainTimeoutMs),
+    refuseNew: () => {
+      listeners.stopListening();
+      ingestion.refuseNew();
+    },
+    openRequests: () => ingestion.requests.open,
+    giveUpOpen: () => ingestion.giveUpOpen(),
+    stopEncoders: () => ingestion.encoders.stop(),
+    drainLog: () => flusher.drainLog(),
+    drainShipper: (timeoutMs) => flusher.drainShipper(timeoutMs),
+    closeRest: async () => {
+      ingestion.stop();
+      listeners.close();
+      await clickhouse.close();
+      lock.release();
+    },
+  };
 }

@@ -1,4 +1,4 @@
-import { FAILURE_CODES, type FlowMemory } from '../shared/channel.js';
+import type { FAILURE_CODES, FlowMemory } from '../shared/channel.js';
 import type { Config } from '../shared/config.js';
 import type { Counters } from '../shared/counters.js';
 import { RequestError } from '../shared/errors.js';
@@ -87,7 +87,8 @@ export class Ingestion {
   /** Refuses what was not answered in time. */
   giveUpOpen(): number {
     const open = this.requests.all();
-    for (const request of open) this.responder.refuse(request, admit({ ...this.#state(), draining: true }) ?? overloaded(this.#state()));
+    for (const request of open)
+      this.responder.refuse(request, admit({ ...this.#state(), draining: true }) ?? overloaded(this.#state()));
     return open.length;
   }
 
@@ -118,8 +119,13 @@ export class Ingestion {
     for (const request of this.requests.of(channel)) {
       const error =
         request.number === culprit
-          ? new RequestError('internal_error', 'the thread that worked on this body ended; sent again, it will be refused')
-          : new RequestError('encoder_failed', 'the thread that had this request ended; send it again', { retryAfterS: 1 });
+          ? new RequestError(
+              'internal_error',
+              'the thread that worked on this body ended; sent again, it will be refused',
+            )
+          : new RequestError('encoder_failed', 'the thread that had this request ended; send it again', {
+              retryAfterS: 1,
+            });
       this.#log.warn({ request: request.number, code: error.code }, 'a request was lost with its encoder thread');
       this.responder.refuse(request, error);
     }

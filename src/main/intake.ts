@@ -57,7 +57,11 @@ export class Intake {
       head = readHead(req, bulk);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
-      responder.refuseAtHead(res, error, error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {});
+      responder.refuseAtHead(
+        res,
+        error,
+        error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {},
+      );
       return;
     }
     const declared = Number(req.getHeader('content-length'));
@@ -67,7 +71,7 @@ export class Intake {
     }
     const refusal = this.#deps.admit();
     if (refusal !== undefined) {
-      responder.refuseAtHead(res, asError(refusal));
+      responder.refuseAtHead(res, RequestError.of(refusal));
       return;
     }
     const request = requests.add(res, this.#now(), apiKey);
@@ -89,7 +93,8 @@ export class Intake {
   #authorize(req: HttpRequest): ApiKeyState | undefined {
     const apiKey = this.#deps.keys.authorize(req, 'write');
     const waitS = apiKey?.waitS() ?? 0;
-    if (waitS > 0) throw new RequestError('rate_limited', 'this API key has sent more events than its rate', { retryAfterS: waitS });
+    if (waitS > 0)
+      throw new RequestError('rate_limited', 'this API key has sent more events than its rate', { retryAfterS: waitS });
     return apiKey;
   }
 
@@ -132,7 +137,12 @@ export class Intake {
     if (request.bodyBytes === 0) this.#deps.requests.grow(request, body.length);
     if (body.length > INLINE_BODY_MAX_BYTES) {
       // It came in pieces, so it is a copy and may wait.
-      this.#largeWaiting.push({ request, head, arrivalUs, body: Buffer.from(body.buffer, body.byteOffset, body.length) });
+      this.#largeWaiting.push({
+        request,
+        head,
+        arrivalUs,
+        body: Buffer.from(body.buffer, body.byteOffset, body.length),
+      });
       this.pumpLarge();
       return;
     }
@@ -170,10 +180,6 @@ export class Intake {
   }
 }
 
-function asError({ code, message, retryAfterS }: Refusal): RequestError {
-  return new RequestError(code, message, { retryAfterS });
-}
-
 function append(body: Buffer | undefined, length: number, piece: Uint8Array): Buffer {
   let target = body;
   if (target === undefined || target.length < length + piece.length) {
@@ -188,7 +194,10 @@ function append(body: Buffer | undefined, length: number, piece: Uint8Array): Bu
 function readHead(req: HttpRequest, bulk: boolean): Head {
   const transfer = req.getHeader('transfer-encoding');
   if (transfer !== '' && transfer.toLowerCase() !== 'chunked') {
-    throw new RequestError('unsupported_encoding', `Transfer-Encoding ${transfer.slice(0, 64)} is not supported: only chunked is`);
+    throw new RequestError(
+      'unsupported_encoding',
+      `Transfer-Encoding ${transfer.slice(0, 64)} is not supported: only chunked is`,
+    );
   }
   const flags = encodingFlag(req.getHeader('content-encoding'));
   if (!bulk) return { flags, key: req.getHeader('idempotency-key').slice(0, KEY_MAX_CHARS) };

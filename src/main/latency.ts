@@ -1,5 +1,7 @@
 /** Upper bounds in seconds. */
-export const LATENCY_BOUNDS_S = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
+export const LATENCY_BOUNDS_S = [
+  0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+] as const;
 
 /** From a request's head to its 202, counted on main; cheap enough to be counted for every request. */
 export class LatencyHistogram {

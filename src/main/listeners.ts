@@ -47,7 +47,13 @@ export async function openListeners(parts: ListenerParts): Promise<Listeners> {
         host: config.host,
         port: config.port,
         mount: (app) => mountPublic(app, parts),
-        methods: { ...common, ...everyOne(DOCS_PATHS, READ), '/metrics': READ, '/events': ['POST'], '/events/bulk': ['POST'] },
+        methods: {
+          ...common,
+          ...everyOne(DOCS_PATHS, READ),
+          '/metrics': READ,
+          '/events': ['POST'],
+          '/events/bulk': ['POST'],
+        },
       }),
     );
     listeners.push(
@@ -79,7 +85,10 @@ function everyOne(paths: readonly string[], methods: readonly string[]): Record<
   return Object.fromEntries(paths.map((path) => [path, methods]));
 }
 
-function mountPublic(app: TemplatedApp, { config, log, ingestion, flusher, clickhouse, readiness }: ListenerParts): void {
+function mountPublic(
+  app: TemplatedApp,
+  { config, log, ingestion, flusher, clickhouse, readiness }: ListenerParts,
+): void {
   mountEvents(app, ingestion.intake);
   mountHealth(app, readiness);
   mountDocs(app, config);
@@ -114,21 +123,19 @@ function isAllowed(res: HttpResponse, req: HttpRequest, { keys, responder }: Ing
 
 function mountAdmin(app: TemplatedApp, { prometheus, readiness, log }: ListenerParts): void {
   mountHealth(app, readiness);
-  const page = (res: HttpResponse, headOnly: boolean): void => {
+  const page = async (res: HttpResponse, headOnly: boolean): Promise<void> => {
     let gone = false;
     res.onAborted(() => {
       gone = true;
     });
-    prometheus.render().then(
-      (body) => {
-        if (!gone) send(res, { status: 200, body, contentType: prometheus.contentType, headOnly });
-      },
-      (error: unknown) => {
-        log.error({ err: error }, 'the Prometheus page cannot be made');
-        if (!gone) sendError(res, new RequestError('internal_error', messageOf(error)));
-      },
-    );
+    try {
+      const body = await prometheus.render();
+      if (!gone) send(res, { status: 200, body, contentType: prometheus.contentType, headOnly });
+    } catch (error) {
+      log.error({ err: error }, 'the Prometheus page cannot be made');
+      if (!gone) sendError(res, new RequestError('internal_error', messageOf(error)));
+    }
   };
-  app.get('/metrics', (res) => page(res, false));
-  app.head('/metrics', (res) => page(res, true));
+  app.get('/metrics', (res) => void page(res, false));
+  app.head('/metrics', (res) => void page(res, true));
 }

@@ -32,19 +32,59 @@ interface Series {
 }
 
 const COUNTED: readonly Series[] = [
-  { name: 'penstock_events_accepted_total', help: 'Events acknowledged with a 2xx, durable in the log.', counter: 'acceptedEvents' },
-  { name: 'penstock_events_refused_total', help: 'Events that were read and refused (4xx), one by one in bulk bodies.', counter: 'refusedEvents' },
-  { name: 'penstock_events_stored_total', help: 'Rows that ClickHouse has confirmed, repetitions included.', counter: 'shippedRows' },
-  { name: 'penstock_segments_stored_total', help: 'Segments that ClickHouse has confirmed.', counter: 'shippedSegments' },
-  { name: 'penstock_ship_failures_total', help: 'INSERTs that were not confirmed and are sent again.', counter: 'shipFailures' },
+  {
+    name: 'penstock_events_accepted_total',
+    help: 'Events acknowledged with a 2xx, durable in the log.',
+    counter: 'acceptedEvents',
+  },
+  {
+    name: 'penstock_events_refused_total',
+    help: 'Events that were read and refused (4xx), one by one in bulk bodies.',
+    counter: 'refusedEvents',
+  },
+  {
+    name: 'penstock_events_stored_total',
+    help: 'Rows that ClickHouse has confirmed, repetitions included.',
+    counter: 'shippedRows',
+  },
+  {
+    name: 'penstock_segments_stored_total',
+    help: 'Segments that ClickHouse has confirmed.',
+    counter: 'shippedSegments',
+  },
+  {
+    name: 'penstock_ship_failures_total',
+    help: 'INSERTs that were not confirmed and are sent again.',
+    counter: 'shipFailures',
+  },
   { name: 'penstock_wal_rows_synced_total', help: 'Rows made durable in the log.', counter: 'walRowsSynced' },
-  { name: 'penstock_wal_rows_refused_total', help: 'Rows that the disk refused; their requests got 503.', counter: 'walRowsRefused' },
+  {
+    name: 'penstock_wal_rows_refused_total',
+    help: 'Rows that the disk refused; their requests got 503.',
+    counter: 'walRowsRefused',
+  },
   { name: 'penstock_wal_commits_total', help: 'Groups committed to the log, one sync each.', counter: 'walCommits' },
-  { name: 'penstock_wal_commit_seconds_total', help: 'Time spent in writing and syncing groups.', counter: 'walCommitSeconds' },
+  {
+    name: 'penstock_wal_commit_seconds_total',
+    help: 'Time spent in writing and syncing groups.',
+    counter: 'walCommitSeconds',
+  },
   { name: 'penstock_wal_failures_total', help: 'Groups that could not be written or synced.', counter: 'walFailures' },
-  { name: 'penstock_wal_torn_bytes_total', help: 'Bytes cut from torn tails at recovery; never acknowledged.', counter: 'walTornBytes' },
-  { name: 'penstock_wal_damaged_bytes_total', help: 'Bytes of damaged log that were set aside.', counter: 'walDamagedBytes' },
-  { name: 'penstock_encoder_deaths_total', help: 'Encoder threads that died and were replaced.', counter: 'encoderDeaths' },
+  {
+    name: 'penstock_wal_torn_bytes_total',
+    help: 'Bytes cut from torn tails at recovery; never acknowledged.',
+    counter: 'walTornBytes',
+  },
+  {
+    name: 'penstock_wal_damaged_bytes_total',
+    help: 'Bytes of damaged log that were set aside.',
+    counter: 'walDamagedBytes',
+  },
+  {
+    name: 'penstock_encoder_deaths_total',
+    help: 'Encoder threads that died and were replaced.',
+    counter: 'encoderDeaths',
+  },
 ];
 
 export class PrometheusPage {
@@ -74,7 +114,10 @@ export class PrometheusPage {
       gauge('penstock_body_bytes', 'Bytes of the bodies of open event requests.'),
       gauge('penstock_wal_bytes', 'Bytes of log that ClickHouse has not confirmed.'),
       gauge('penstock_wal_segments', 'Segments that ClickHouse has not confirmed, the active one included.'),
-      gauge('penstock_wal_oldest_unshipped_seconds', 'Age of the oldest event that ClickHouse has not confirmed; 0 where there is none.'),
+      gauge(
+        'penstock_wal_oldest_unshipped_seconds',
+        'Age of the oldest event that ClickHouse has not confirmed; 0 where there is none.',
+      ),
       gauge('penstock_ready', '1 while /ready answers 200.'),
       gauge('penstock_clickhouse_up', '1 while ClickHouse takes segments and answers.'),
       gauge('penstock_encoders', 'Encoder threads that run.'),

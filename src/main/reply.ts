@@ -50,12 +50,15 @@ export function send(res: HttpResponse, reply: Reply): void {
     res.writeStatus(statusLine(reply.status));
     res.writeHeader('Content-Type', reply.contentType ?? 'application/json');
     for (const [name, value] of reply.headers ?? []) res.writeHeader(name, value);
+    if (reply.close === true) res.writeHeader('Connection', 'close');
     if (reply.headOnly === true) {
-      res.endWithoutBody(Buffer.byteLength(reply.body), reply.close === true);
+      // Given any argument, even undefined, endWithoutBody does not end the answer, and an answer that is not ended when its
+      // handler returns ends the process.
+      res.writeHeader('Content-Length', String(Buffer.byteLength(reply.body)));
+      res.endWithoutBody();
       return;
     }
     if (Buffer.byteLength(reply.body) <= ONE_WRITE_MAX_BYTES) {
-      if (reply.close === true) res.writeHeader('Connection', 'close');
       res.end(reply.body, reply.close === true);
       return;
     }

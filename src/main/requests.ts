@@ -38,7 +38,15 @@ export class Requests {
 
   add(res: HttpResponse, startedAt: number, apiKey: ApiKeyState | undefined): PendingRequest {
     const reused = this.#free.pop();
-    const request = reused ?? { number: this.#table.length, res, closed: false, startedAt, bodyBytes: 0, encoder: undefined, apiKey };
+    const request = reused ?? {
+      number: this.#table.length,
+      res,
+      closed: false,
+      startedAt,
+      bodyBytes: 0,
+      encoder: undefined,
+      apiKey,
+    };
     request.res = res;
     request.closed = false;
     request.startedAt = startedAt;

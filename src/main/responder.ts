@@ -28,7 +28,14 @@ export class Responder {
   /**
    * Sends an encoder's answer. `body` may stand in shared memory: it is copied to the socket's buffers before this returns.
    */
-  answer(request: PendingRequest, status: number, body: Uint8Array, accepted: number, refused: number, nowMs: number): void {
+  answer(
+    request: PendingRequest,
+    status: number,
+    body: Uint8Array,
+    accepted: number,
+    refused: number,
+    nowMs: number,
+  ): void {
     this.#counters.add('acceptedEvents', accepted);
     this.#counters.add('refusedEvents', refused);
     request.apiKey?.spend(accepted + refused);
@@ -48,7 +55,7 @@ export class Responder {
   }
 
   refuse(request: PendingRequest, refusal: Refusal | RequestError): void {
-    const error = refusal instanceof RequestError ? refusal : toError(refusal);
+    const error = refusal instanceof RequestError ? refusal : RequestError.of(refusal);
     this.#countRefusal(error.code);
     if (!request.closed) {
       request.closed = true;
@@ -70,8 +77,4 @@ export class Responder {
   #countRefusal(code: string): void {
     this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
   }
-}
-
-export function toError({ code, message, retryAfterS }: Refusal): RequestError {
-  return new RequestError(code, message, { retryAfterS });
 }

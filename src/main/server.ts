@@ -14,6 +14,11 @@ import { sendError } from './reply.js';
 /** LIBUS_LISTEN_EXCLUSIVE_PORT: exported by the module, but not by its typings. */
 const EXCLUSIVE_PORT = 1;
 
+/** `listen` with a host and options, which the module has and its typings lack. */
+interface ExclusiveApp {
+  listen(host: string, port: number, options: number, opened: (socket: Socket | false) => void): void;
+}
+
 type Socket = Parameters<typeof us_listen_socket_close>[0];
 
 export interface ListenerOptions {
@@ -49,15 +54,13 @@ export class Listener {
     });
     return new Promise((resolve, reject) => {
       // Exclusive, or a second process on the same port would silently share its connections with us.
-      const listen = app.listen as unknown as (
-        this: TemplatedApp,
-        host: string,
-        port: number,
-        options: number,
-        opened: (socket: Socket | false) => void,
-      ) => void;
-      listen.call(app, host, port, EXCLUSIVE_PORT, (socket) => {
-        if (socket === false) reject(new Error(`cannot listen on ${host}:${port} (${name} listener): is the port taken, or the address not of this machine?`));
+      (app as unknown as ExclusiveApp).listen(host, port, EXCLUSIVE_PORT, (socket) => {
+        if (socket === false)
+          reject(
+            new Error(
+              `cannot listen on ${host}:${port} (${name} listener): is the port taken, or the address not of this machine?`,
+            ),
+          );
         else resolve(new Listener(app, socket, host));
       });
     });

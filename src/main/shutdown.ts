@@ -34,7 +34,10 @@ const REQUESTS_SHARE = 0.6;
 const THREADS_MS = 3_000;
 const CLOSE_MS = 6_000;
 
-export async function shutDown(steps: ShutdownSteps, { drainDelayMs, drainTimeoutMs, log }: ShutdownOptions): Promise<void> {
+export async function shutDown(
+  steps: ShutdownSteps,
+  { drainDelayMs, drainTimeoutMs, log }: ShutdownOptions,
+): Promise<void> {
   steps.startDraining();
   await pause(drainDelayMs);
   const from = performance.now();

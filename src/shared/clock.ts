@@ -25,8 +25,3 @@ export class ArrivalClock {
     return this.#last;
   }
 }
-
-/** Unix seconds with a fraction. */
-export function unixSeconds(): number {
-  return Date.now() / 1000;
-}

@@ -36,7 +36,9 @@ const SLOTS = [
 
 export type Counter = (typeof SLOTS)[number];
 
-const INDEX = Object.freeze(Object.fromEntries(SLOTS.map((name, index) => [name, index]))) as Readonly<Record<Counter, number>>;
+const INDEX = Object.freeze(Object.fromEntries(SLOTS.map((name, index) => [name, index]))) as Readonly<
+  Record<Counter, number>
+>;
 
 export function createCounters(): SharedArrayBuffer {
   return new SharedArrayBuffer(SLOTS.length * 8);

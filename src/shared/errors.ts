@@ -4,7 +4,6 @@
  */
 const ERRORS = {
   validation_error: { status: 400, retryable: false },
-  syntax_error: { status: 400, retryable: false },
   timestamp_too_old: { status: 400, retryable: false },
   unauthorized: { status: 401, retryable: false },
   forbidden: { status: 403, retryable: false },
@@ -50,7 +49,7 @@ export function isRetryable(code: ErrorCode): boolean {
 /** Every code, in the order of their statuses. */
 export const ERROR_CODES = Object.keys(ERRORS).filter(isErrorCode);
 
-export function isErrorCode(value: string): value is ErrorCode {
+function isErrorCode(value: string): value is ErrorCode {
   return Object.hasOwn(ERRORS, value);
 }
 
@@ -71,6 +70,15 @@ export class RequestError extends Error {
     this.code = code;
     this.details = options.details;
     this.retryAfterS = options.retryAfterS;
+  }
+
+  /** From a decision that was made without throwing. */
+  static of(refusal: {
+    readonly code: ErrorCode;
+    readonly message: string;
+    readonly retryAfterS: number;
+  }): RequestError {
+    return new RequestError(refusal.code, refusal.message, { retryAfterS: refusal.retryAfterS });
   }
 
   get status(): number {

@@ -8,7 +8,7 @@ export const INPUT_RING_BYTES = 4 * 1024 * 1024;
 /** A body above this goes through the encoder's large-body slot: it must leave room in the ring for what comes behind it. */
 export const INLINE_BODY_MAX_BYTES = 1024 * 1024;
 /** Head of a request record and the longest `Idempotency-Key` that is looked at. */
-export const REQUEST_HEAD_MAX_BYTES = 512;
+const REQUEST_HEAD_MAX_BYTES = 512;
 
 /** Encoded rows on their way to the log thread. */
 export const ROWS_RING_BYTES = 4 * 1024 * 1024;
@@ -49,7 +49,10 @@ function assertLimit(holds: boolean, what: string): void {
   if (!holds) throw new Error(`limits: ${what}`);
 }
 
-assertLimit(INLINE_BODY_MAX_BYTES + REQUEST_HEAD_MAX_BYTES <= INPUT_RING_BYTES / 2 - 8, 'an inline body must pass the input ring');
+assertLimit(
+  INLINE_BODY_MAX_BYTES + REQUEST_HEAD_MAX_BYTES <= INPUT_RING_BYTES / 2 - 8,
+  'an inline body must pass the input ring',
+);
 assertLimit(ROW_MAX_BYTES + 64 <= ROWS_RECORD_BYTES, 'a row must fit into a record of rows');
 assertLimit(ROWS_RECORD_BYTES <= ROWS_RING_BYTES / 4, 'a record of rows must not fill the ring');
 assertLimit(GROUP_MAX_BYTES + 4096 <= SEGMENT_MAX_BYTES, 'a group must fit into an empty segment');

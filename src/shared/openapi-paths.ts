@@ -11,7 +11,7 @@ import { UUID_PATTERN } from './event-schema.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-export function ref(name: keyof ApiSchemas): Json {
+function ref(name: keyof ApiSchemas): Json {
   return { $ref: `#/components/schemas/${name}` };
 }
 
@@ -31,7 +31,6 @@ const REFUSALS: Readonly<Record<ErrorCode, Omit<ErrorBody, 'code'>>> = {
     error: 'timestamp must be an integer',
     details: [{ path: '/timestamp', message: 'must be an integer' }],
   },
-  syntax_error: { error: 'the body is not valid JSON' },
   timestamp_too_old: {
     error: 'timestamp is too old',
     details: [{ path: '/timestamp', message: 'is older than what is kept' }],
@@ -141,7 +140,7 @@ function postEvent(config: Config): Json {
     requestBody: { required: true, content: { 'application/json': media, 'text/plain': media } },
     responses: {
       202: answer('The event is durable.', ref('Accepted')),
-      ...refusals(['validation_error', 'syntax_error', 'timestamp_too_old', ...INTAKE_REFUSALS], 'POST'),
+      ...refusals(['validation_error', 'timestamp_too_old', ...INTAKE_REFUSALS], 'POST'),
     },
   };
 }
@@ -153,7 +152,7 @@ function postBulk(config: Config): Json {
     schema: { type: 'string', description: 'One event a line; blank lines are skipped.' },
     examples: { lines: { value: lines } },
   };
-  const { 400: refused, ...others } = refusals(['validation_error', 'syntax_error', ...INTAKE_REFUSALS], 'POST');
+  const { 400: refused, ...others } = refusals(['validation_error', ...INTAKE_REFUSALS], 'POST');
   const { content, ...refusedHead } = refused as { content: { 'application/json': Json } };
   return {
     operationId: 'postEvents',

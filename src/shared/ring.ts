@@ -80,7 +80,8 @@ export class RingProducer extends RingMemory {
    */
   reserve(length: number): number {
     const need = HEAD_BYTES + align8(length);
-    if (need > this.capacity / 2) throw new RangeError(`a record of ${length} bytes cannot pass a ring of ${this.capacity}`);
+    if (need > this.capacity / 2)
+      throw new RangeError(`a record of ${length} bytes cannot pass a ring of ${this.capacity}`);
     const at = this.#tail & this.mask;
     const toEnd = this.capacity - at;
     const wraps = toEnd < need;

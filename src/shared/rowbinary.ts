@@ -19,7 +19,7 @@ export class Sink {
 const SHORT_STRING = 48;
 
 /** Unsigned LEB128, for values below 2^31. */
-export function writeVarint(sink: Sink, value: number): void {
+function writeVarint(sink: Sink, value: number): void {
   const { buffer } = sink;
   let rest = value;
   while (rest >= 0x80) {

@@ -4,7 +4,8 @@ import type { Readiness } from '../readiness.js';
 
 /** Liveness and readiness, on both listeners, for GET and HEAD. */
 export function mountHealth(app: TemplatedApp, readiness: Readiness): void {
-  const healthy = (res: HttpResponse, headOnly: boolean): void => sendJson(res, 200, { status: 'healthy' }, { headOnly });
+  const healthy = (res: HttpResponse, headOnly: boolean): void =>
+    sendJson(res, 200, { status: 'healthy' }, { headOnly });
   const ready = (res: HttpResponse, headOnly: boolean): void => {
     const { status, body } = readiness.report();
     sendJson(res, status, body, { headOnly, headers: [['Cache-Control', 'no-store']] });

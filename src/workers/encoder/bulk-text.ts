@@ -82,7 +82,9 @@ export class BulkText {
     if (this.#at >= this.#textEnd) return this.#refuse(`the body is empty: ${EXPECTED}`);
     if (this.#form === 'object' && !this.#openObject()) return false;
     if (this.#text[this.#at] !== OPEN_ARRAY) {
-      return this.#refuse(this.#form === 'object' ? 'events must be an array' : `the body is no bulk document: ${EXPECTED}`);
+      return this.#refuse(
+        this.#form === 'object' ? 'events must be an array' : `the body is no bulk document: ${EXPECTED}`,
+      );
     }
     this.#at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
     return true;

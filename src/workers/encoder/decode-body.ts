@@ -19,19 +19,17 @@ const DECODERS: Readonly<Record<BodyEncoding, Inflate | undefined>> = {
   zstd,
 };
 
-/** The encodings that this runtime can decode, for 415 and for `Accept-Encoding`. */
-export const SUPPORTED_ENCODINGS: readonly string[] = Object.entries(DECODERS)
-  .filter(([, decode]) => decode !== undefined)
-  .map(([name]) => name);
-
 export function decodeBody(body: Buffer, encoding: BodyEncoding, maxBytes: number): Buffer {
   const decode = DECODERS[encoding];
-  if (decode === undefined) throw new RequestError('unsupported_encoding', `Content-Encoding ${encoding} is not supported`);
+  if (decode === undefined)
+    throw new RequestError('unsupported_encoding', `Content-Encoding ${encoding} is not supported`);
   try {
     return decode(body, { maxOutputLength: maxBytes });
   } catch (error) {
     if (error instanceof RangeError && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE') {
-      throw new RequestError('payload_too_large', `the decoded body is larger than ${maxBytes} bytes`, { cause: error });
+      throw new RequestError('payload_too_large', `the decoded body is larger than ${maxBytes} bytes`, {
+        cause: error,
+      });
     }
     const message = `the body is not valid ${encoding}: ${messageOf(error)}`;
     throw new RequestError('validation_error', message, { details: [{ path: '', message }], cause: error });

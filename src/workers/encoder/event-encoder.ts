@@ -18,7 +18,14 @@ export class EventEncoder {
    * Appends the row of the event between `start` and `end` to `sink`, which has ROW_MAX_BYTES of room, and returns the
    * event's id, 16 bytes in the order of its text. A refused event leaves the sink as it was.
    */
-  encode(text: Buffer, start: number, end: number, arrivalUs: number, key: string, sink: Sink): Uint8Array | EventFault {
+  encode(
+    text: Buffer,
+    start: number,
+    end: number,
+    arrivalUs: number,
+    key: string,
+    sink: Sink,
+  ): Uint8Array | EventFault {
     const event = this.#validator.validate(text, start, end, arrivalUs / 1000, key);
     if (event instanceof EventFault) return event;
     const id = event.eventId ?? deriveEventId(event, this.#scratch);

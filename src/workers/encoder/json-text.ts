@@ -44,7 +44,7 @@ export function skipValue(text: Uint8Array, at: number, end: number): number {
   if (first === QUOTE) return skipString(text, at, end);
   if (first !== OPEN_OBJECT && first !== OPEN_ARRAY) return skipScalar(text, at, end);
   let depth = 0;
-  for (let i = at; i < end; ) {
+  for (let i = at; i < end;) {
     const byte = text[i];
     if (byte === QUOTE) {
       i = skipString(text, i, end);
@@ -74,7 +74,7 @@ function skipScalar(text: Uint8Array, at: number, end: number): number {
 /** Copies text without white space outside strings; `out` has room for all of it. Returns where the copy ends. */
 export function compact(text: Uint8Array, start: number, end: number, out: Uint8Array, outAt: number): number {
   let to = outAt;
-  for (let i = start; i < end; ) {
+  for (let i = start; i < end;) {
     const byte = text[i] ?? 0;
     if (byte === QUOTE) {
       const behind = skipString(text, i, end);
@@ -104,7 +104,14 @@ export interface Survey {
 }
 
 export function emptySurvey(): Survey {
-  return { members: 0, innerMembers: 0, metadataStart: UNENDED, metadataEnd: UNENDED, loneSurrogateAt: UNENDED, depth: 0 };
+  return {
+    members: 0,
+    innerMembers: 0,
+    metadataStart: UNENDED,
+    metadataEnd: UNENDED,
+    loneSurrogateAt: UNENDED,
+    depth: 0,
+  };
 }
 
 /** One walk over the text of an object, into `found`. */
@@ -113,7 +120,7 @@ export function survey(text: Buffer, start: number, end: number, found: Survey):
   let depth = 0;
   let lastString = start;
   let inMetadata = false;
-  for (let i = start; i < end; ) {
+  for (let i = start; i < end;) {
     const byte = text[i];
     if (byte === QUOTE) {
       lastString = i;
@@ -221,7 +228,7 @@ export function findDuplicate(text: Buffer, start: number, end: number): string 
   }
   const levels: Level[] = [];
   let expectsKey = false;
-  for (let i = start; i < end; ) {
+  for (let i = start; i < end;) {
     const byte = text[i];
     const level = levels.at(-1);
     if (byte === QUOTE) {

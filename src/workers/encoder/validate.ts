@@ -114,7 +114,7 @@ export class EventValidator {
     }
     const hidden = this.#findHidden(text, start, end, value);
     if (hidden !== undefined) return hidden;
-    if (!this.#whole.Check(value)) return new EventFault(this.#explain(value as Record<string, unknown>));
+    if (!this.#whole.Check(value)) return new EventFault(this.#explain(value));
     const event = value as EventInput;
     const fault = this.#checkLengths(event) ?? this.#checkTimestamp(event, arrivalMs) ?? this.#checkKey(event, key);
     return fault ?? this.#accept(text, event, key);
@@ -168,7 +168,8 @@ export class EventValidator {
       return EventFault.at('/campaign_id', this.#rules.campaign_id);
     }
     for (const tag of event.tags ?? NO_TAGS) {
-      if (tooLong(tag, EVENT_LIMITS.tagMaxBytes)) return EventFault.at(this.#pathOf('tags', event.tags), this.#rules.tags);
+      if (tooLong(tag, EVENT_LIMITS.tagMaxBytes))
+        return EventFault.at(this.#pathOf('tags', event.tags), this.#rules.tags);
     }
     return undefined;
   }
@@ -181,7 +182,8 @@ export class EventValidator {
 
   #checkKey(event: EventInput, key: string): EventFault | undefined {
     if (key === '') return undefined;
-    if (this.#fields.get('event_id')?.Check(key) !== true) return EventFault.at('/event_id', 'in the header Idempotency-Key must be a UUID');
+    if (this.#fields.get('event_id')?.Check(key) !== true)
+      return EventFault.at('/event_id', 'in the header Idempotency-Key must be a UUID');
     if (event.event_id === undefined || event.event_id.toLowerCase() === key.toLowerCase()) return undefined;
     return EventFault.at('/event_id', 'differs from the header Idempotency-Key');
   }
@@ -189,7 +191,7 @@ export class EventValidator {
   #accept(text: Buffer, input: EventInput, key: string): ValidEvent {
     const event = this.#event;
     event.eventName = input.event_name;
-    event.channel = input.channel as string;
+    event.channel = input.channel;
     event.userId = input.user_id;
     event.timestampMs = toMs(input.timestamp);
     event.campaignId = input.campaign_id ?? '';
@@ -220,7 +222,8 @@ function quote(name: string): string {
 }
 
 function rulesOf({ channels, futureToleranceS }: ValidationOptions): Record<Field, string> {
-  const { eventNameMaxBytes, userIdMaxBytes, campaignIdMaxBytes, tagsMax, tagMaxBytes, metadataMaxBytes } = EVENT_LIMITS;
+  const { eventNameMaxBytes, userIdMaxBytes, campaignIdMaxBytes, tagsMax, tagMaxBytes, metadataMaxBytes } =
+    EVENT_LIMITS;
   return {
     event_name: `must be a string of 1–${eventNameMaxBytes} bytes of UTF-8 other than "*"`,
     channel: `must be one of ${channels.join(', ').slice(0, 200)}`,

@@ -138,7 +138,9 @@ class Encoder {
 
   /** The ring is free up to the first bulk body that still stands in it. */
   #release(): void {
-    this.#input.releaseTo(this.#bulks.find(({ flags }) => (flags & REQUEST_FLAG.large) === 0)?.heldFrom ?? this.#input.position);
+    this.#input.releaseTo(
+      this.#bulks.find(({ flags }) => (flags & REQUEST_FLAG.large) === 0)?.heldFrom ?? this.#input.position,
+    );
   }
 
   #takeRequest(heldFrom: number): void {
@@ -203,7 +205,10 @@ class Encoder {
     }
     this.#rows.rowDone();
     const body = `{"status":"accepted","event_id":"${formatUuid(outcome)}"}`;
-    this.#results.write({ number, status: 202, rowsBefore, rowsThrough: this.#rows.through, accepted: 1, refused: 0 }, body);
+    this.#results.write(
+      { number, status: 202, rowsBefore, rowsThrough: this.#rows.through, accepted: 1, refused: 0 },
+      body,
+    );
   }
 
   /** One slice of the bulk body whose turn it is; false where there is none or it waits for room. */

@@ -37,7 +37,12 @@ export interface SegmentRows {
  * Sends a segment's rows. Resolves when ClickHouse has confirmed them; the table syncs its parts, so they are then durable
  * there (checked at start). The token holds for a block only: the settings make the segment one.
  */
-export async function insertSegment(client: ClickHouseClient, database: string, segment: SegmentRows, signal: AbortSignal): Promise<void> {
+export async function insertSegment(
+  client: ClickHouseClient,
+  database: string,
+  segment: SegmentRows,
+  signal: AbortSignal,
+): Promise<void> {
   const values = Readable.from(readRows(segment), { objectMode: false });
   try {
     const result = await client.exec({
@@ -71,7 +76,7 @@ async function* readRows(segment: SegmentRows): AsyncGenerator<Buffer> {
   try {
     for (const frame of segment.frames) {
       const end = frame.payloadOffset + frame.length;
-      for (let at = frame.payloadOffset; at < end; ) {
+      for (let at = frame.payloadOffset; at < end;) {
         const length = Math.min(CHUNK_BYTES, end - at);
         const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, at);
         if (bytesRead === 0) throw new Error(`${segment.file} ended at byte ${at}, inside a frame that was intact`);

@@ -105,7 +105,12 @@ class LogThread {
   #fail(error: unknown, rows: number): void {
     const full = isDiskFull(error);
     if (this.#state === LOG_STATE.ok) {
-      this.#log.error({ err: error, rows }, full ? 'the disk is full: events are refused until there is room' : 'the log cannot be written: events are refused');
+      this.#log.error(
+        { err: error, rows },
+        full
+          ? 'the disk is full: events are refused until there is room'
+          : 'the log cannot be written: events are refused',
+      );
     }
     this.#counters.add('walFailures', 1);
     this.#counters.add('walRowsRefused', rows);
@@ -181,10 +186,10 @@ class LogThread {
   #takeMessages(): void {
     if (this.#messagesSeen === this.#messageCount) return;
     for (;;) {
-      const received = receiveMessageOnPort(this.#data.messages) as { message: LogMessage } | undefined;
+      const received = receiveMessageOnPort(this.#data.messages);
       if (received === undefined) return;
       this.#messagesSeen += 1;
-      this.#take(received.message);
+      this.#take(received.message as LogMessage);
     }
   }
 

@@ -57,7 +57,8 @@ async function run({ flow, walDirectory, logLevel, clickhouse, messages, wakes }
     else await woken;
     Atomics.store(slots, FLOW_SLOT.shipperIdle, 0);
   }
-  if (shipper.pending > 0) log.warn({ segments: shipper.pending }, 'stopped before everything was shipped; the rest ships at the next start');
+  if (shipper.pending > 0)
+    log.warn({ segments: shipper.pending }, 'stopped before everything was shipped; the rest ships at the next start');
   await client.close();
   messages.close();
   wakes.close();

@@ -78,7 +78,9 @@ export class Shipper {
 
   #earlierSegments(active: number): number[] {
     const ordinals = fs.readdirSync(this.#directory).map(ordinalOf);
-    return ordinals.filter((ordinal) => ordinal !== undefined && ordinal < active).toSorted((a, b) => (a ?? 0) - (b ?? 0)) as number[];
+    return ordinals
+      .filter((ordinal) => ordinal !== undefined && ordinal < active)
+      .toSorted((a, b) => (a ?? 0) - (b ?? 0)) as number[];
   }
 
   async #ship(ordinal: number): Promise<void> {
@@ -98,7 +100,13 @@ export class Shipper {
     if (scan.kind === 'segment') {
       this.#reportGaps(file, scan);
       if (scan.rows > 0) {
-        await this.#insertUntilConfirmed({ file, frames: scan.frames, rows: scan.rows, bytes: scan.bytes, token: token.digest() });
+        await this.#insertUntilConfirmed({
+          file,
+          frames: scan.frames,
+          rows: scan.rows,
+          bytes: scan.bytes,
+          token: token.digest(),
+        });
         if (this.stopped) return;
       }
     }
@@ -136,7 +144,14 @@ export class Shipper {
     this.#counters.set('shipState', verdict === 'retry' ? SHIP_STATE.retrying : SHIP_STATE.misconfigured);
     // The first time, and then whenever the number of attempts has doubled: an outage of an hour is not a thousand lines.
     if ((attempt & (attempt - 1)) === 0) {
-      const line = { file: segment.file, rows: segment.rows, attempt, verdict, reason: clickHouseReason(error), retryInMs: Math.round(waitMs) };
+      const line = {
+        file: segment.file,
+        rows: segment.rows,
+        attempt,
+        verdict,
+        reason: clickHouseReason(error),
+        retryInMs: Math.round(waitMs),
+      };
       if (verdict === 'retry') this.#log.warn(line, 'ClickHouse did not confirm a segment; it is sent again');
       else this.#log.error(line, 'ClickHouse refuses a segment; it is kept and sent again until that is mended');
     }
@@ -150,13 +165,19 @@ export class Shipper {
   #reportGaps(file: string, scan: SegmentScan & { kind: 'segment' }): void {
     if (scan.tear !== undefined) {
       this.#counters.add('walTornBytes', scan.tear.bytes);
-      this.#log.warn({ file, offset: scan.tear.offset, bytes: scan.tear.bytes }, 'cut a torn tail that was never acknowledged');
+      this.#log.warn(
+        { file, offset: scan.tear.offset, bytes: scan.tear.bytes },
+        'cut a torn tail that was never acknowledged',
+      );
     }
     for (const gap of scan.damages) {
       this.#counters.add('walDamagedBytes', gap.bytes);
       const copy = this.#damagedPath(`${path.basename(file)}.${gap.offset}`);
       copyRange(file, gap.offset, gap.bytes, copy);
-      this.#log.error({ file, offset: gap.offset, bytes: gap.bytes, copy }, 'the log is damaged: set aside; everything around it ships');
+      this.#log.error(
+        { file, offset: gap.offset, bytes: gap.bytes, copy },
+        'the log is damaged: set aside; everything around it ships',
+      );
     }
   }
 

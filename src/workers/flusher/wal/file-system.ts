@@ -36,7 +36,7 @@ export const nodeFileSystem: WalFileSystem = {
         skip -= piece.length;
         continue;
       }
-      for (let from = skip; from < piece.length; ) {
+      for (let from = skip; from < piece.length;) {
         const n = fs.writeSync(fd, piece, from, piece.length - from, at);
         from += n;
         at += n;

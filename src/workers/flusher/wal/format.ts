@@ -115,7 +115,12 @@ export function encodeFrameHead(bytes: Buffer, head: FrameHead, seed: number, pa
  * The head at the start of `bytes`, if it can be one of this segment's at `offset`, `remaining` bytes before the file's end.
  * The CRC is not looked at: `frameIsIntact` does, when the payload is there.
  */
-export function decodeFrameHead(bytes: Buffer, segmentId: bigint, offset: number, remaining: number): FrameHead | undefined {
+export function decodeFrameHead(
+  bytes: Buffer,
+  segmentId: bigint,
+  offset: number,
+  remaining: number,
+): FrameHead | undefined {
   if (bytes.length < FRAME_HEAD_BYTES || bytes.readUInt32LE(0) !== FRAME_MAGIC) return undefined;
   if (bytes.readBigUInt64LE(8) !== segmentId || bytes.readUInt32LE(40) !== offset) return undefined;
   const length = bytes.readUInt32LE(48);

@@ -42,7 +42,14 @@ export class SegmentWriter {
     this.#seed = crcSeed(segmentId);
     this.#fd = fs.create(this.file);
     try {
-      const head = { version: WAL_FORMAT_VERSION, rowFormat: ROW_FORMAT_VERSION, segmentId, epoch, ordinal, createdAtMs: Date.now() };
+      const head = {
+        version: WAL_FORMAT_VERSION,
+        rowFormat: ROW_FORMAT_VERSION,
+        segmentId,
+        epoch,
+        ordinal,
+        createdAtMs: Date.now(),
+      };
       fs.writeAll(this.#fd, [encodeSegmentHead(head)], 0);
       fs.syncData(this.#fd);
       fs.syncDirectory(directory);
@@ -64,7 +71,9 @@ export class SegmentWriter {
   /** Whether a frame of this size may still go into this segment. */
   hasRoom(rows: number, length: number): boolean {
     // The frame that seals the segment must fit behind it.
-    return this.#rows + rows <= SEGMENT_MAX_ROWS && this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES;
+    return (
+      this.#rows + rows <= SEGMENT_MAX_ROWS && this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES
+    );
   }
 
   /**
