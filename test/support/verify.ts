@@ -1,0 +1,234 @@
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { randomFrom } from './metrics-model.js';
+import { type Count, type Dimension, DIMENSIONS, FATE, groupKey, type Question, type Tally } from './tally.js';
+
+/**
+ * Holds the service to an independent count: every total and unique count that GET /metrics gives in many questions, and
+ * identity by identity what ClickHouse stores. A difference is shown exactly.
+ */
+
+export interface Verification {
+  /** Identities that were acknowledged. */
+  readonly acknowledged: number;
+  /** Identities that ClickHouse has, each once. */
+  readonly stored: number;
+  /** Acknowledged, and not there. */
+  readonly lost: number;
+  /** There as more than one event. */
+  readonly twice: number;
+  /** There, and never sent or not with these fields. */
+  readonly strange: number;
+  /** Totals and unique counts compared with GET /metrics, and how many of them differ. */
+  readonly compared: number;
+  readonly wrong: number;
+  /** What is wrong, line by line, the first of it; empty where nothing is. */
+  readonly report: readonly string[];
+}
+
+interface VerifyOptions {
+  readonly url: string;
+  readonly clickhouse: ClickHouseClient;
+  readonly tally: Tally;
+  readonly database?: string;
+  /** Random questions beside the fixed ones. */
+  readonly randomQuestions?: number;
+}
+
+const REPORT_LINES = 40;
+
+export async function verify({
+  url,
+  clickhouse,
+  tally,
+  database = 'penstock',
+  randomQuestions = 40,
+}: VerifyOptions): Promise<Verification> {
+  const report: string[] = [];
+  const note = (line: string): void => {
+    if (report.length < REPORT_LINES) report.push(line);
+  };
+  for (const problem of tally.problems) note(problem);
+  if (tally.problemCount > tally.problems.length) note(`… ${tally.problemCount} wrong answers in all`);
+  if (tally.unanswered > 0)
+    note(`${tally.unanswered} identities were sent and are unanswered: count after all is answered`);
+  const stored = await auditRows(clickhouse, database, tally, note);
+  let compared = 0;
+  let wrong = 0;
+  for (const question of questions(tally, randomQuestions)) {
+    const differences = differ(tally.count(question), await ask(url, question));
+    compared += differences.compared;
+    wrong += differences.lines.length;
+    for (const line of differences.lines) note(`${describe(question)}: ${line}`);
+  }
+  return { acknowledged: tally.acknowledged, ...stored, compared, wrong, report };
+}
+
+/** Whether nothing is lost, counted twice or otherwise wrong. */
+export function isExact({ lost, twice, strange, wrong, report }: Verification): boolean {
+  return lost + twice + strange + wrong + report.length === 0;
+}
+
+type Note = (line: string) => void;
+
+async function auditRows(
+  clickhouse: ClickHouseClient,
+  database: string,
+  tally: Tally,
+  note: Note,
+): Promise<Pick<Verification, 'stored' | 'lost' | 'twice' | 'strange'>> {
+  const { source } = tally;
+  const find = tally.index();
+  const seen = new Uint8Array(source.count);
+  let twice = 0;
+  let strange = 0;
+  const { stream } = await clickhouse.exec({
+    query:
+      `SELECT lower(hex(event_id)), event_name, toUnixTimestamp64Milli(ts), channel, user_id FROM ${database}.events FINAL ` +
+      'FORMAT TabSeparatedRaw',
+  });
+  for await (const line of createInterface({ input: Readable.from(stream), crlfDelay: Infinity })) {
+    const [id = '', name = '', ts, channel, user] = line.split('\t');
+    const at = find(id);
+    if (at === -1) {
+      strange += 1;
+      note(`stored, and never acknowledged: ${line}`);
+      continue;
+    }
+    const count = (seen[at] = (seen[at] ?? 0) + 1);
+    if (count === 2) {
+      twice += 1;
+      note(`stored twice: event ${at}, ${line}`);
+    }
+    const fields = [
+      source.eventNames[source.eventName[at] ?? 0],
+      source.timestampMs[at],
+      source.channels[source.channel[at] ?? 0],
+      source.userId(at),
+    ];
+    if (fields.join('\t') === [name, ts, channel, user].join('\t')) continue;
+    strange += 1;
+    note(`stored otherwise than sent: event ${at}, ${line}, sent as ${fields.join(' ')}`);
+  }
+  let stored = 0;
+  let lost = 0;
+  for (let i = 0; i < source.count; i += 1) {
+    if ((seen[i] ?? 0) > 0) stored += 1;
+    else if (tally.fate[i] === FATE.acknowledged) {
+      lost += 1;
+      note(`acknowledged, and not stored: event ${i}, ${tally.idOf(i)}, ${source.text(i, 'compact')}`);
+    }
+  }
+  return { stored, lost, twice, strange };
+}
+
+function* questions(tally: Tally, random: number): Generator<Question & { readonly limit?: number }> {
+  const { eventNames, channels } = tally.source;
+  const pairs = DIMENSIONS.flatMap((a) => DIMENSIONS.filter((b) => a !== b).map((b) => [a, b] as const));
+  for (const eventName of [undefined, ...eventNames]) {
+    for (const groupBy of [[], ...DIMENSIONS.map((dimension) => [dimension])]) yield named(eventName, { groupBy });
+  }
+  for (const groupBy of pairs) yield { groupBy };
+  for (const channel of channels) {
+    yield { channel, groupBy: [] };
+    yield { channel, groupBy: ['hour', 'event_name'] };
+  }
+  const number = randomFrom(tally.source.seed ^ 0x2545f491);
+  for (let i = 0; i < random; i += 1) yield randomQuestion(tally, number);
+}
+
+function named(eventName: string | undefined, question: Question): Question {
+  return eventName === undefined ? question : { ...question, eventName };
+}
+
+function randomQuestion({ source }: Tally, random: () => number): Question & { readonly limit?: number } {
+  const among = (length: number): number => Math.floor(random() * length);
+  const moment = (): number => {
+    const seconds = Math.floor((source.timestampMs[among(source.count)] ?? 0) / 1000);
+    const unit = [1, 60, 3600, 86_400][among(4)] ?? 1;
+    return Math.max(1, Math.floor(seconds / unit) * unit - (random() < 0.3 ? 1 : 0));
+  };
+  const [a, b] = [moment(), moment()];
+  const bounds = random();
+  const groupBy: Dimension[] = [];
+  while (random() < 0.6 && groupBy.length < 2) {
+    const dimension = DIMENSIONS[among(DIMENSIONS.length)] ?? 'hour';
+    if (!groupBy.includes(dimension)) groupBy.push(dimension);
+  }
+  const eventName = source.eventNames[among(source.eventNames.length)];
+  const channel = source.channels[among(source.channels.length)];
+  return {
+    groupBy,
+    ...(random() < 0.6 && eventName !== undefined ? { eventName } : {}),
+    ...(random() < 0.4 && channel !== undefined ? { channel } : {}),
+    ...(bounds < 0.9 ? { from: Math.min(a, b) } : {}),
+    ...(bounds > 0.1 ? { to: Math.max(a, b) } : {}),
+    // Only among times does a cursor promise to skip and to repeat nothing; here nothing changes, so it must not anyhow.
+    ...(groupBy.length > 0 && random() < 0.5 ? { limit: 1 + among(40) } : {}),
+  };
+}
+
+interface MetricsBody extends RawCount {
+  readonly data?: readonly (RawCount & { readonly group: string | Readonly<Partial<Record<Dimension, string>>> })[];
+  readonly next_cursor?: string | null;
+}
+
+interface RawCount {
+  readonly total_events: number;
+  readonly unique_users: number;
+}
+
+/** All pages of the answer. */
+async function ask(
+  url: string,
+  { eventName, channel, from, to, groupBy, limit = 10_000 }: Question & { readonly limit?: number },
+): Promise<Map<string, Count>> {
+  const parameters = new URLSearchParams({ event_name: eventName ?? '*' });
+  if (channel !== undefined) parameters.set('channel', channel);
+  if (from !== undefined) parameters.set('from', String(from));
+  if (to !== undefined) parameters.set('to', String(to));
+  if (groupBy.length > 0) {
+    parameters.set('group_by', groupBy.join(','));
+    parameters.set('limit', String(limit));
+  }
+  const counts = new Map<string, Count>();
+  for (;;) {
+    const response = await fetch(`${url}/metrics?${parameters.toString()}`);
+    const text = await response.text();
+    if (response.status !== 200) throw new Error(`GET /metrics?${parameters.toString()}: ${response.status} ${text}`);
+    const body = JSON.parse(text) as MetricsBody;
+    if (groupBy.length === 0) return counts.set('', { total: body.total_events, users: body.unique_users });
+    for (const { group, total_events, unique_users } of body.data ?? []) {
+      const [only] = groupBy;
+      const key = groupKey(
+        groupBy,
+        typeof group === 'string' && only !== undefined ? { [only]: group } : (group as object),
+      );
+      if (counts.has(key)) throw new Error(`GET /metrics?${parameters.toString()}: ${key} came twice`);
+      counts.set(key, { total: total_events, users: unique_users });
+    }
+    if (typeof body.next_cursor !== 'string') return counts;
+    parameters.set('cursor', body.next_cursor);
+  }
+}
+
+function differ(
+  expected: ReadonlyMap<string, Count>,
+  actual: ReadonlyMap<string, Count>,
+): { readonly compared: number; readonly lines: string[] } {
+  const lines: string[] = [];
+  const keys = new Set([...expected.keys(), ...actual.keys()]);
+  for (const key of keys) {
+    const want = expected.get(key) ?? { total: 0, users: 0 };
+    const got = actual.get(key) ?? { total: 0, users: 0 };
+    if (want.total !== got.total) lines.push(`${key} total_events is ${got.total}, ${want.total} were acknowledged`);
+    if (want.users !== got.users) lines.push(`${key} unique_users is ${got.users}, ${want.users} were acknowledged`);
+  }
+  return { compared: 2 * keys.size, lines };
+}
+
+function describe({ eventName = '*', channel, from, to, groupBy }: Question): string {
+  const range = `${from ?? ''}..${to ?? ''}`;
+  return `${eventName}${channel === undefined ? '' : ` via ${channel}`}${range === '..' ? '' : ` ${range}`} by ${groupBy.join(',') || 'nothing'}`;
+}
