@@ -6,7 +6,7 @@ import { SEGMENTS_MAX } from '../../../shared/limits.js';
 import type { Logger } from '../../../shared/log.js';
 import { messageOf } from '../../../shared/errors.js';
 import type { WalFileSystem } from './file-system.js';
-import { ordinalOf } from './format.js';
+import { ordinalOf, segmentName } from './format.js';
 import { createdAtMs } from './segment-reader.js';
 import { SegmentWriter } from './segment-writer.js';
 
@@ -109,7 +109,7 @@ export class Log {
     this.#passOn(segment);
   }
 
-  #passOn({ ordinal, file, bytes }: SegmentWriter): void {
+  #passOn({ ordinal, file, bytes }: Pick<SegmentWriter, 'ordinal' | 'file' | 'bytes'>): void {
     // What the shipper will free is the file's size: a seal is not synced, and a failed write may have left something.
     try {
       this.#counters.add('walBytesAppended', this.#fs.size(file) - bytes);
@@ -123,10 +123,27 @@ export class Log {
 
   #open(): SegmentWriter {
     const id = randomBytes(8).readBigUInt64LE();
-    const segment = new SegmentWriter(this.#fs, this.#directory, this.#nextOrdinal, id, this.#epoch);
+    let segment: SegmentWriter;
+    try {
+      segment = new SegmentWriter(this.#fs, this.#directory, this.#nextOrdinal, id, this.#epoch);
+    } catch (error) {
+      this.#skipLeftOver();
+      throw error;
+    }
     this.#counters.add('walBytesAppended', segment.bytes);
     this.#active = segment;
     return segment;
+  }
+
+  /** A segment that could be neither opened nor removed keeps its name: the next one takes another, the shipper removes this. */
+  #skipLeftOver(): void {
+    const file = path.join(this.#directory, segmentName(this.#nextOrdinal));
+    try {
+      this.#fs.size(file);
+    } catch {
+      return;
+    }
+    this.#passOn({ ordinal: this.#nextOrdinal, file, bytes: 0 });
   }
 
   /** Counts what earlier processes left, and returns the first free ordinal. */

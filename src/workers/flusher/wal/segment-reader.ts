@@ -76,16 +76,20 @@ export function createdAtMs(file: string): number {
   }
 }
 
+/** Of the reader at first: most frames fit. */
+const BUFFER_BYTES = 1024 * 1024;
+
 class Scanner {
   readonly #fd: number;
   readonly #size: number;
   readonly #onPayload: OnPayload;
-  #buffer = Buffer.allocUnsafe(1024 * 1024);
+  #buffer: Buffer;
 
   constructor(fd: number, size: number, onPayload: OnPayload) {
     this.#fd = fd;
     this.#size = size;
     this.#onPayload = onPayload;
+    this.#buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, size));
   }
 
   scan(): SegmentScan {
