@@ -246,9 +246,12 @@ if (values.help) {
   console.log(HELP);
 } else {
   say(`seed ${seed}`);
-  await loadKillDrain();
-  await withoutInsertDeduplication();
-  await replay();
-  printTable();
-  process.exitCode = rows.every(isExact) ? 0 : 1;
+  try {
+    await loadKillDrain();
+    await withoutInsertDeduplication();
+    await replay();
+    process.exitCode = rows.every(isExact) ? 0 : 1;
+  } finally {
+    printTable();
+  }
 }

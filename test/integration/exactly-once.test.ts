@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { type TestClickHouse, startTestClickHouse } from '../support/clickhouse.js';
+import { AsOfWatch } from '../support/as-of-watch.js';
 import { EventSource } from '../support/event-source.js';
 import { runWithKills } from '../support/kills.js';
 import { Producer } from '../support/producer.js';
@@ -57,6 +58,7 @@ test('every total is exact, with 5 % sent twice and the service killed in the mi
   const dataDir = temporaryDirectory();
   const { tally, producer } = load(126_000);
   let service = await Service.start({ dataDir });
+  const watch = new AsOfWatch(producer);
   try {
     const kills = 3;
     service = await runWithKills({
@@ -80,7 +82,11 @@ test('every total is exact, with 5 % sent twice and the service killed in the mi
     producer.url = service.url;
     await sent;
     await assertExact(service, tally);
+    await watch.stop();
+    assert.deepEqual(watch.broken, [], 'no answer lacks what was acknowledged before its as_of');
+    assert.ok(watch.answers > 10);
   } finally {
+    await watch.stop();
     producer.url = undefined;
     await service.dispose();
     await removeDirectory(dataDir);
