@@ -35,6 +35,7 @@ export class BulkText {
   fault = '';
   readonly #text: Buffer;
   readonly #textEnd: number;
+  readonly #begin: number;
   #form: BulkForm;
   #at: number;
   #first = true;
@@ -43,7 +44,8 @@ export class BulkText {
   constructor(text: Buffer, start: number, end: number, ndjson: boolean) {
     this.#text = text;
     this.#textEnd = end;
-    this.#at = skipSpace(text, start, end);
+    this.#begin = skipSpace(text, start, end);
+    this.#at = this.#begin;
     this.#form = ndjson ? 'ndjson' : this.#detect();
   }
 
@@ -62,12 +64,21 @@ export class BulkText {
     return this.#nextElement();
   }
 
-  /** NDJSON without its content type shows by what follows the first object; only `{"events":` is not read that far. */
+  /**
+   * NDJSON without its content type shows by what follows the first object, which stands on a line of its own; only
+   * `{"events":` is not read that far.
+   */
   #detect(): BulkForm {
     if (this.#text[this.#at] !== OPEN_OBJECT) return 'array';
     if (this.#keyBehindBrace() === 'events') return 'object';
     const behind = skipValue(this.#text, this.#at, this.#textEnd);
-    return behind !== UNENDED && skipSpace(this.#text, behind, this.#textEnd) < this.#textEnd ? 'ndjson' : 'object';
+    const moreFollows = behind !== UNENDED && skipSpace(this.#text, behind, this.#textEnd) < this.#textEnd;
+    return moreFollows && this.#isOneLine(behind) ? 'ndjson' : 'object';
+  }
+
+  /** Without this, a document over many lines with something behind its end would be taken for lines, some of them events. */
+  #isOneLine(end: number): boolean {
+    return !this.#text.subarray(this.#begin, end).includes(NEWLINE);
   }
 
   #keyBehindBrace(): string | undefined {
@@ -125,17 +136,19 @@ export class BulkText {
 
   /** Behind the last event: the brackets that close the document, and nothing more. */
   #close(): BulkStep {
-    this.#at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
+    let behind = this.#at + 1;
+    this.#at = skipSpace(this.#text, behind, this.#textEnd);
     if (this.#form === 'object') {
       if (this.#text[this.#at] === COMMA) {
         this.#refuse('a bulk document has no other member than events, once');
         return 'fault';
       }
       if (this.#text[this.#at] !== CLOSE_OBJECT) return this.#syntaxFault();
-      this.#at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
+      behind = this.#at + 1;
+      this.#at = skipSpace(this.#text, behind, this.#textEnd);
     }
     if (this.#at >= this.#textEnd) return 'end';
-    if (this.#form === 'array') return this.#syntaxFault();
+    if (this.#form === 'array' || !this.#isOneLine(behind)) return this.#syntaxFault();
     return 'restart';
   }
 

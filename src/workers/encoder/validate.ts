@@ -100,7 +100,6 @@ export class EventValidator {
    * none. The event that is returned is valid until the next call.
    */
   validate(text: Buffer, start: number, end: number, arrivalMs: number, key: string): ValidEvent | EventFault {
-    if (!isUtf8(text.subarray(start, end))) return EventFault.at('', 'the event is not valid UTF-8');
     survey(text, start, end, this.#survey);
     if (this.#survey.depth > DEPTH_MAX) return EventFault.at('', `the event is nested deeper than ${DEPTH_MAX} levels`);
     let value: unknown;
@@ -109,6 +108,7 @@ export class EventValidator {
     } catch (error) {
       return new EventFault([{ path: '', message: `not valid JSON: ${reasonOf(error)}` }], true);
     }
+    if (!isUtf8(text.subarray(start, end))) return EventFault.at('', 'the event is not valid UTF-8');
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       return EventFault.at('', 'an event must be a JSON object');
     }
