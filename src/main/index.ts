@@ -130,8 +130,11 @@ function stepsOf({ config, lock, flusher, ingestion, clickhouse }: Parts, listen
       listeners.stopListening();
       ingestion.refuseNew();
     },
-    openRequests: () => ingestion.requests.open,
-    giveUpOpen: () => ingestion.giveUpOpen(),
+    openRequests: () => ingestion.requests.open + listeners.questions.count,
+    giveUpOpen: () => {
+      ingestion.giveUpOpen();
+      if (ingestion.drainRefusal !== undefined) listeners.questions.giveUp(ingestion.drainRefusal);
+    },
     stopEncoders: () => ingestion.encoders.stop(),
     drainLog: () => flusher.drainLog(),
     drainShipper: (timeoutMs) => flusher.drainShipper(timeoutMs),

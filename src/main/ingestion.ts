@@ -10,6 +10,7 @@ import type { Flusher } from './flusher.js';
 import { Intake } from './intake.js';
 import { LatencyHistogram } from './latency.js';
 import { Requests } from './requests.js';
+import { closeConnections } from './reply.js';
 import { Responder } from './responder.js';
 
 /** The way of an event through main, put together: intake to encoders, answers back to sockets. */
@@ -76,7 +77,7 @@ export class Ingestion {
   /** From now on readiness is false and answers close their connections; requests are still served. */
   startDraining(timeoutMs: number): void {
     this.#drainDeadline = performance.now() + timeoutMs;
-    this.responder.closeConnections = true;
+    closeConnections();
   }
 
   /** From now on every new request is refused with `draining`. */
@@ -84,12 +85,16 @@ export class Ingestion {
     this.#refusing = true;
   }
 
+  /** Why nothing new is taken while the process ends; undefined before. */
+  get drainRefusal(): RequestError | undefined {
+    const refusal = this.#refusing ? admit(this.#state()) : undefined;
+    return refusal === undefined ? undefined : RequestError.of(refusal);
+  }
+
   /** Refuses what was not answered in time. */
-  giveUpOpen(): number {
-    const open = this.requests.all();
-    for (const request of open)
+  giveUpOpen(): void {
+    for (const request of this.requests.all())
       this.responder.refuse(request, admit({ ...this.#state(), draining: true }) ?? overloaded(this.#state()));
-    return open.length;
   }
 
   stop(): void {

@@ -11,7 +11,7 @@ import { send, sendError } from './reply.js';
 import { DOCS_PATHS, mountDocs } from './routes/docs.js';
 import { mountEvents } from './routes/events.js';
 import { HEALTH_PATHS, mountHealth } from './routes/health.js';
-import { metricsHandler, type RouteHandler } from './routes/metrics.js';
+import { metricsHandler, OpenQuestions, type RouteHandler } from './routes/metrics.js';
 import { isHead, Listener } from './server.js';
 
 /** The two listeners and what each serves (api.md, "Listeners"). */
@@ -31,6 +31,8 @@ const READ = ['GET', 'HEAD'] as const;
 export interface Listeners {
   readonly url: string;
   readonly adminUrl: string;
+  /** Metrics queries that are not answered yet. */
+  readonly questions: OpenQuestions;
   stopListening(): void;
   close(): void;
 }
@@ -40,13 +42,14 @@ export async function openListeners(parts: ListenerParts): Promise<Listeners> {
   const { config } = parts;
   const common = everyOne(HEALTH_PATHS, READ);
   const listeners: Listener[] = [];
+  const questions = new OpenQuestions();
   try {
     listeners.push(
       await Listener.open({
         name: 'public',
         host: config.host,
         port: config.port,
-        mount: (app) => mountPublic(app, parts),
+        mount: (app) => mountPublic(app, parts, questions),
         methods: {
           ...common,
           ...everyOne(DOCS_PATHS, READ),
@@ -73,6 +76,7 @@ export async function openListeners(parts: ListenerParts): Promise<Listeners> {
   return {
     url: open?.url ?? '',
     adminUrl: admin?.url ?? '',
+    questions,
     // The admin listener stays until the end: a drain is when one wants to look.
     stopListening: () => open?.stopListening(),
     close: () => {
@@ -88,6 +92,7 @@ function everyOne(paths: readonly string[], methods: readonly string[]): Record<
 function mountPublic(
   app: TemplatedApp,
   { config, log, ingestion, flusher, clickhouse, readiness }: ListenerParts,
+  open: OpenQuestions,
 ): void {
   mountEvents(app, ingestion.intake);
   mountHealth(app, readiness);
@@ -99,6 +104,7 @@ function mountPublic(
     concurrency: config.metricsConcurrency,
     asOf: () => flusher.asOf(),
     log,
+    open,
   });
   const guarded: RouteHandler = (res, req) => {
     if (isAllowed(res, req, ingestion)) metrics(res, req);
@@ -107,15 +113,15 @@ function mountPublic(
   app.head('/metrics', guarded);
 }
 
-function isAllowed(res: HttpResponse, req: HttpRequest, { keys, responder }: Ingestion): boolean {
+function isAllowed(res: HttpResponse, req: HttpRequest, { keys, drainRefusal }: Ingestion): boolean {
   try {
     keys.authorize(req, 'read');
+    if (drainRefusal !== undefined) throw drainRefusal;
     return true;
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
     sendError(res, error, {
       ...(error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {}),
-      close: responder.closeConnections,
       headOnly: isHead(req),
     });
     return false;

@@ -34,6 +34,18 @@ export interface Reply {
   readonly headOnly?: boolean;
 }
 
+let closing = false;
+
+/** From now on every answer, whatever was asked, closes its connection: clients are to come back through another one. */
+export function closeConnections(): void {
+  closing = true;
+}
+
+/** Whether the connection is to be closed behind an answer: the second argument of `end`, which then says so in the head. */
+export function closesConnection(): boolean {
+  return closing;
+}
+
 /** Answers above this many bytes are written with back-pressure; smaller ones fit any socket buffer. */
 const ONE_WRITE_MAX_BYTES = 64 * 1024;
 
@@ -50,7 +62,10 @@ export function send(res: HttpResponse, reply: Reply): void {
     res.writeStatus(statusLine(reply.status));
     res.writeHeader('Content-Type', reply.contentType ?? 'application/json');
     for (const [name, value] of reply.headers ?? []) res.writeHeader(name, value);
-    if (reply.close === true) res.writeHeader('Connection', 'close');
+    const close = reply.close === true || closing;
+    const isLarge = Buffer.byteLength(reply.body) > ONE_WRITE_MAX_BYTES;
+    // `end` writes it itself.
+    if (close && (isLarge || reply.headOnly === true)) res.writeHeader('Connection', 'close');
     if (reply.headOnly === true) {
       // Given any argument, even undefined, endWithoutBody does not end the answer, and an answer that is not ended when its
       // handler returns ends the process.
@@ -58,8 +73,8 @@ export function send(res: HttpResponse, reply: Reply): void {
       res.endWithoutBody();
       return;
     }
-    if (Buffer.byteLength(reply.body) <= ONE_WRITE_MAX_BYTES) {
-      res.end(reply.body, reply.close === true);
+    if (!isLarge) {
+      res.end(reply.body, close);
       return;
     }
     const bytes = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;

@@ -1,9 +1,16 @@
 import type { Counters } from '../shared/counters.js';
-import { RequestError } from '../shared/errors.js';
+import { type ErrorCode, RequestError } from '../shared/errors.js';
 import type { Refusal } from './admission.js';
 import type { LatencyHistogram } from './latency.js';
-import { type Reply, sendError, statusLine } from './reply.js';
+import { type Reply, sendError, statusLine, closesConnection } from './reply.js';
 import type { PendingRequest, Requests } from './requests.js';
+
+/** What an encoder answers, by status: the code also stands in the body, which is not read here. */
+const ENCODER_CODES: Readonly<Record<number, ErrorCode>> = {
+  400: 'validation_error',
+  413: 'payload_too_large',
+  415: 'unsupported_encoding',
+};
 
 /** Settles each event request exactly once, and counts what was answered. */
 export class Responder {
@@ -11,8 +18,6 @@ export class Responder {
   readonly #counters: Counters;
   readonly #latency: LatencyHistogram;
   readonly #refusals = new Map<string, number>();
-  /** Set while draining: clients are to come back through another connection. */
-  closeConnections = false;
 
   constructor(requests: Requests, counters: Counters, latency: LatencyHistogram) {
     this.#requests = requests;
@@ -40,15 +45,13 @@ export class Responder {
     this.#counters.add('refusedEvents', refused);
     request.apiKey?.spend(accepted + refused);
     if (status === 202) this.#latency.observe((nowMs - request.startedAt) / 1000);
-    else this.#countRefusal(status === 400 ? 'validation_error' : String(status));
+    else this.#countRefusal(ENCODER_CODES[status] ?? 'internal_error');
     if (!request.closed) {
       const { res } = request;
-      const close = this.closeConnections;
       request.closed = true;
       res.cork(() => {
         res.writeStatus(statusLine(status)).writeHeader('Content-Type', 'application/json');
-        if (close) res.writeHeader('Connection', 'close');
-        res.end(body, close);
+        res.end(body, closesConnection());
       });
     }
     this.#requests.remove(request);
@@ -59,7 +62,7 @@ export class Responder {
     this.#countRefusal(error.code);
     if (!request.closed) {
       request.closed = true;
-      sendError(request.res, error, this.#options());
+      sendError(request.res, error);
     }
     this.#requests.remove(request);
   }
@@ -67,14 +70,10 @@ export class Responder {
   /** Refuses what never became a pending request. */
   refuseAtHead(res: PendingRequest['res'], error: RequestError, options: Partial<Reply> = {}): void {
     this.#countRefusal(error.code);
-    sendError(res, error, { ...this.#options(), ...options });
+    sendError(res, error, options);
   }
 
-  #options(): Partial<Reply> {
-    return this.closeConnections ? { close: true } : {};
-  }
-
-  #countRefusal(code: string): void {
+  #countRefusal(code: ErrorCode): void {
     this.#refusals.set(code, (this.#refusals.get(code) ?? 0) + 1);
   }
 }

@@ -31,6 +31,32 @@ export interface MetricsDeps {
   /** Unix seconds with fraction: every event that this instance acknowledged before it can be read from ClickHouse. */
   readonly asOf: () => number;
   readonly log: Logger;
+  /** Those of this handler, where somebody wants to know of them. */
+  readonly open?: OpenQuestions;
+}
+
+/** Questions without an answer, so that a process that ends can wait for them, and give up on what takes too long. */
+export class OpenQuestions {
+  readonly #open = new Set<AbortController>();
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  begin(): AbortController {
+    const stop = new AbortController();
+    this.#open.add(stop);
+    return stop;
+  }
+
+  end(stop: AbortController): void {
+    this.#open.delete(stop);
+  }
+
+  /** Answers all of them with `reason`. */
+  giveUp(reason: RequestError): void {
+    for (const stop of this.#open) stop.abort(reason);
+  }
 }
 
 export type RouteHandler = (res: HttpResponse, req: HttpRequest) => void;
@@ -49,28 +75,36 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     waitMaxMs: deps.timeoutMs,
   });
   const failures = new FailureLog(deps.log);
+  const { open = new OpenQuestions() } = deps;
   return (res, req) => {
-    const hungUp = new AbortController();
-    res.onAborted(() => hungUp.abort());
+    const stop = open.begin();
+    let gone = false;
+    res.onAborted(() => {
+      gone = true;
+      stop.abort();
+    });
     // `req` is gone after this turn. Its getQuery(key) mis-decodes, so the raw text is read; there is none without a `?`.
     const rawQuery = (req.getQuery() as string | undefined) ?? '';
     const headOnly = req.getMethod() === 'head';
     const answered = async (): Promise<void> => {
       try {
         const question = parseMetricsQuestion(rawQuery);
-        const answer = await gate.run(hungUp.signal, () => ask(deps, question, hungUp.signal));
+        const answer = await gate.run(stop.signal, () => ask(deps, question, stop.signal));
         failures.none();
-        if (!hungUp.signal.aborted) sendJson(res, 200, answer, { headOnly });
+        if (!gone) sendJson(res, 200, answer, { headOnly });
       } catch (error) {
-        if (hungUp.signal.aborted) return;
-        sendError(res, failures.toRequestError(error, gate.retryAfterS), { headOnly });
+        if (gone) return;
+        const why: unknown = stop.signal.aborted ? stop.signal.reason : error;
+        sendError(res, failures.toRequestError(why, gate.retryAfterS), { headOnly });
+      } finally {
+        open.end(stop);
       }
     };
     void answered();
   };
 }
 
-async function ask(deps: MetricsDeps, question: MetricsQuestion, hungUp: AbortSignal): Promise<MetricsAnswer> {
+async function ask(deps: MetricsDeps, question: MetricsQuestion, stop: AbortSignal): Promise<MetricsAnswer> {
   const { client, database, timeoutMs } = deps;
   const { query, parameters, settings } = buildMetricsStatement(database, question, { timeoutMs });
   const asOf = deps.asOf();
@@ -81,7 +115,7 @@ async function ask(deps: MetricsDeps, question: MetricsQuestion, hungUp: AbortSi
       query_params: parameters,
       clickhouse_settings: settings,
       format: 'JSONCompactEachRow',
-      abort_signal: AbortSignal.any([hungUp, overdue]),
+      abort_signal: AbortSignal.any([stop, overdue]),
     });
     return readMetricsAnswer(question, await result.json<MetricsRow>(), asOf);
   } catch (error) {
