@@ -17,6 +17,8 @@ export const ROW_FORMAT_VERSION = 1;
 
 export const SEGMENT_HEAD_BYTES = 64;
 export const FRAME_HEAD_BYTES = 72;
+/** Where the segment's id stands in a frame's head. */
+export const FRAME_ID_AT = 8;
 const SEGMENT_CRC_AT = 56;
 const FRAME_CRC_AT = 64;
 
@@ -144,10 +146,31 @@ export function frameIsIntact(frame: Buffer, head: FrameHead, seed: number): boo
   return crc32(payload, headCrc) === frame.readUInt32LE(FRAME_CRC_AT);
 }
 
+/**
+ * Whether the bytes at a place where a frame should begin were meant to be one of this segment's, though they are none now:
+ * its id is there but for a few bits. What a recycled file held in its former life has another id, some 32 bits away.
+ */
+export function resemblesFrame(bytes: Buffer, segmentId: bigint): boolean {
+  if (bytes.length < FRAME_HEAD_BYTES) return bytes.some((byte) => byte !== 0);
+  let differing = 0;
+  for (let bits = bytes.readBigUInt64LE(8) ^ segmentId; bits !== 0n; bits &= bits - 1n) differing += 1;
+  return differing <= 8;
+}
+
 const NAME = /^(\d{16})\.wal$/;
+const SPARE_SUFFIX = '.spare';
 
 export function segmentName(ordinal: number): string {
   return `${String(ordinal).padStart(16, '0')}.wal`;
+}
+
+/** A confirmed segment's file that waits to be written anew. */
+export function spareName(ordinal: number): string {
+  return `${String(ordinal).padStart(16, '0')}${SPARE_SUFFIX}`;
+}
+
+export function isSpare(name: string): boolean {
+  return name.endsWith(SPARE_SUFFIX);
 }
 
 /** The ordinal in a segment's file name; undefined for any other file. */

@@ -6,9 +6,12 @@ import { SEGMENTS_MAX } from '../../../shared/limits.js';
 import type { Logger } from '../../../shared/log.js';
 import { messageOf } from '../../../shared/errors.js';
 import type { WalFileSystem } from './file-system.js';
-import { ordinalOf } from './format.js';
+import { isSpare, ordinalOf } from './format.js';
 import { createdAtMs } from './segment-reader.js';
-import { SegmentWriter } from './segment-writer.js';
+import { type SegmentIdentity, SegmentWriter } from './segment-writer.js';
+
+/** Every epoch that wrote into a directory, a line each: what `penstock audit` goes by. */
+export const EPOCHS_FILE = 'epochs';
 
 /**
  * The log of one process: a row of segments, the last of which is written to. Segments of earlier processes are never
@@ -36,6 +39,8 @@ export class Log {
     this.#counters = new Counters(flow.counters);
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
+    fs.appendLine(path.join(directory, EPOCHS_FILE), `${this.#epoch} ${new Date().toISOString()}`);
+    Atomics.store(this.#flow, FLOW_SLOT.firstOrdinal, this.#nextOrdinal);
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
 
@@ -83,12 +88,13 @@ export class Log {
     if (segment === undefined || segment.rows === 0) return;
     this.#active = undefined;
     try {
-      segment.seal(this.#sequence, Date.now());
+      const { bytes } = segment;
+      this.#counters.add('walBytesAppended', segment.seal(this.#sequence, Date.now()) - bytes);
     } catch (error) {
       this.#log.warn({ file: segment.file, err: error }, 'sealing a segment failed; its frames are intact');
     }
     this.#counters.add('walSegmentsSealed', 1);
-    this.#passOn(segment);
+    this.#passOn(segment.ordinal);
   }
 
   /** Seals, and leaves no empty segment behind. */
@@ -106,27 +112,45 @@ export class Log {
     if (segment === undefined) return;
     this.#active = undefined;
     segment.abandon();
-    this.#passOn(segment);
+    this.#passOn(segment.ordinal);
   }
 
-  #passOn({ ordinal, file, bytes }: SegmentWriter): void {
-    // What the shipper will free is the file's size: a seal is not synced, and a failed write may have left something.
-    try {
-      this.#counters.add('walBytesAppended', this.#fs.size(file) - bytes);
-    } catch (error) {
-      this.#log.warn({ file, err: error }, 'the size of a segment is not known');
-    }
+  #passOn(ordinal: number): void {
     this.#nextOrdinal = ordinal + 1;
     this.#firstCommits[this.#nextOrdinal % SEGMENTS_MAX] = 0;
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
 
   #open(): SegmentWriter {
-    const id = randomBytes(8).readBigUInt64LE();
-    const segment = new SegmentWriter(this.#fs, this.#directory, this.#nextOrdinal, id, this.#epoch);
+    const identity = {
+      ordinal: this.#nextOrdinal,
+      segmentId: randomBytes(8).readBigUInt64LE(),
+      epoch: this.#epoch,
+    };
+    const spare = this.#fs.list(this.#directory).find(isSpare);
+    let segment: SegmentWriter;
+    try {
+      segment = this.#make(identity, spare);
+    } catch (error) {
+      // The name may be taken by what could not be removed: it is not tried twice.
+      this.#passOn(identity.ordinal);
+      throw error;
+    }
     this.#counters.add('walBytesAppended', segment.bytes);
     this.#active = segment;
     return segment;
+  }
+
+  /** A spare that cannot be written is not a reason to refuse events: a new file may do. */
+  #make(identity: SegmentIdentity, spare: string | undefined): SegmentWriter {
+    if (spare === undefined) return new SegmentWriter(this.#fs, this.#directory, identity);
+    const file = path.join(this.#directory, spare);
+    try {
+      return new SegmentWriter(this.#fs, this.#directory, identity, file);
+    } catch (error) {
+      this.#log.warn({ file, err: error }, 'a spare segment cannot be written over');
+    }
+    return new SegmentWriter(this.#fs, this.#directory, identity);
   }
 
   /** Counts what earlier processes left, and returns the first free ordinal. */
