@@ -12,7 +12,7 @@ import { DOCS_PATHS, mountDocs } from './routes/docs.js';
 import { mountEvents } from './routes/events.js';
 import { HEALTH_PATHS, mountHealth } from './routes/health.js';
 import { metricsHandler, type RouteHandler } from './routes/metrics.js';
-import { Listener } from './server.js';
+import { isHead, Listener } from './server.js';
 
 /** The two listeners and what each serves (api.md, "Listeners"). */
 
@@ -116,6 +116,7 @@ function isAllowed(res: HttpResponse, req: HttpRequest, { keys, responder }: Ing
     sendError(res, error, {
       ...(error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {}),
       close: responder.closeConnections,
+      headOnly: isHead(req),
     });
     return false;
   }

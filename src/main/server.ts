@@ -47,10 +47,14 @@ export class Listener {
     const app = App();
     mount(app);
     for (const [path, allowed] of Object.entries(methods)) {
-      app.any(path, (res) => sendError(res, notAllowed(path, allowed), { headers: [['Allow', allowed.join(', ')]] }));
+      app.any(path, (res, req) => {
+        const headOnly = isHead(req);
+        sendError(res, notAllowed(path, allowed), { headers: [['Allow', allowed.join(', ')]], headOnly });
+      });
     }
     app.any('/*', (res: HttpResponse, req: HttpRequest) => {
-      sendError(res, new RequestError('not_found', `there is nothing at ${printable(req.getUrl())}`));
+      const missing = new RequestError('not_found', `there is nothing at ${printable(req.getUrl())}`);
+      sendError(res, missing, { headOnly: isHead(req) });
     });
     return new Promise((resolve, reject) => {
       // Exclusive, or a second process on the same port would silently share its connections with us.
@@ -78,6 +82,11 @@ export class Listener {
     this.stopListening();
     this.#app.close();
   }
+}
+
+/** An answer to HEAD has no body: one that had would be read as the beginning of the next answer. */
+export function isHead(req: HttpRequest): boolean {
+  return req.getMethod() === 'head';
 }
 
 function notAllowed(path: string, allowed: readonly string[]): RequestError {

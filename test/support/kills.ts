@@ -19,16 +19,20 @@ export interface KillsOptions {
 }
 
 /** Resolves with the service that is running at the end, when all of the work is acknowledged. */
-export async function runWithKills({ service, restart, producer, work, kills, onKill }: KillsOptions): Promise<Service> {
+export async function runWithKills({
+  service,
+  restart,
+  producer,
+  work,
+  kills,
+  onKill,
+}: KillsOptions): Promise<Service> {
   let running = service;
   const events = work.singles[1] - work.singles[0] + (work.bulk[1] - work.bulk[0]);
   const before = producer.tally.acknowledgements;
   producer.url = running.url;
-  let finished = false;
-  const sent = producer.run(work).finally(() => {
-    finished = true;
-  });
-  for (let round = 1; round <= kills && !finished; round += 1) {
+  const sent = producer.run(work);
+  for (let round = 1; round <= kills; round += 1) {
     await Promise.race([producer.acknowledged(before + Math.floor((events * round) / (kills + 1))), sent]);
     const victim = VICTIMS[(round - 1) % VICTIMS.length] ?? 'service';
     if (victim !== 'service') for (const child of childrenOf(running.pid)) process.kill(child, 'SIGKILL');

@@ -16,7 +16,7 @@ export interface ProducerOptions {
   readonly duplicates?: number;
   readonly singleConnections?: number;
   readonly bulkConnections?: number;
-  /** Events in the largest bulk body. */
+  /** Events in a bulk body, but for one in fifty. */
   readonly bulkMax?: number;
 }
 
@@ -27,6 +27,9 @@ export type Range = readonly [from: number, to: number];
 const COPIES_WAITING = 1_000;
 /** Before another attempt at a service that does not answer. */
 const RECONNECT_MS = 50;
+/** One bulk body in so many has as many events as the contract allows: more than a megabyte. */
+const LARGEST_EVERY = 50;
+const LARGEST_EVENTS = 10_000;
 
 class Work {
   #next: number;
@@ -80,6 +83,10 @@ export class Producer {
     this.source = tally.source;
     this.#options = { duplicates: 0.05, singleConnections: 64, bulkConnections: 4, bulkMax: 1_000, ...options };
     this.#random = randomFrom(this.source.seed ^ 0x5bd1e995);
+  }
+
+  get url(): string | undefined {
+    return this.#url;
   }
 
   /** Where to send from now on; undefined: nowhere, wait. */
@@ -141,7 +148,8 @@ export class Producer {
   }
 
   #takeBulk(work: Work, other: Work): number[] {
-    const size = 1 + Math.floor(this.#random() ** 2 * this.#options.bulkMax);
+    const isLargest = this.#random() < 1 / LARGEST_EVERY;
+    const size = isLargest ? LARGEST_EVENTS : 1 + Math.floor(this.#random() ** 2 * this.#options.bulkMax);
     const events: number[] = [];
     while (events.length < size) {
       const next = work.take();
@@ -149,7 +157,7 @@ export class Producer {
       events.push(next.index);
       if (next.isCopy || this.#random() >= this.#options.duplicates) continue;
       const where = this.#random();
-      if (where < 0.1) {
+      if (where < 0.1 && events.length < size) {
         events.push(next.index);
         this.copies += 1;
       } else {

@@ -38,6 +38,8 @@ export class Tally {
   readonly fate: Uint8Array;
   /** Acknowledged events, copies included. */
   acknowledgements = 0;
+  /** Identities that were acknowledged. */
+  acknowledged = 0;
   /** What the service answered that it must not, the first few. */
   readonly problems: string[] = [];
   problemCount = 0;
@@ -48,13 +50,6 @@ export class Tally {
     this.source = source;
     this.fate = new Uint8Array(source.count);
     this.#ids = Buffer.alloc(source.count * 16);
-  }
-
-  /** Identities that were acknowledged. */
-  get acknowledged(): number {
-    let acknowledged = 0;
-    for (const fate of this.fate) if (fate === FATE.acknowledged) acknowledged += 1;
-    return acknowledged;
   }
 
   get unanswered(): number {
@@ -81,6 +76,7 @@ export class Tally {
       this.problem(`event ${index} was sent with the id ${own} and acknowledged as ${id}`);
     if (this.fate[at] !== FATE.acknowledged) {
       this.fate[at] = FATE.acknowledged;
+      this.acknowledged += 1;
       this.#scratch.copy(this.#ids, at * 16);
     } else if (this.#ids.compare(this.#scratch, 0, 16, at * 16, at * 16 + 16) !== 0) {
       this.problem(`event ${index} was acknowledged as ${this.idOf(at)} and, sent again, as ${id}`);

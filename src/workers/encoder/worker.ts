@@ -166,7 +166,8 @@ class Encoder {
       if (body === undefined && encoding === 'identity') {
         this.#encodeSingle(number, bytes, keyEnd, offset + length, arrivalUs, key);
       } else {
-        const text = this.#decode(body ?? bytes.subarray(keyEnd, offset + length), flags);
+        const sent = body ?? bytes.subarray(keyEnd, offset + length);
+        const text = encoding === 'identity' ? sent : this.#decode(sent, flags);
         this.#encodeSingle(number, text, 0, text.length, arrivalUs, key);
       }
     } catch (error) {

@@ -30,6 +30,8 @@ export interface SegmentHead {
   readonly ordinal: number;
   /** Unix ms. */
   readonly createdAtMs: number;
+  /** The file was another segment's before: behind the end stand remains of that. */
+  readonly recycled: boolean;
 }
 
 export interface FrameHead {
@@ -68,6 +70,7 @@ export function encodeSegmentHead(head: SegmentHead): Buffer {
   bytes.writeBigUInt64LE(head.epoch, 16);
   bytes.writeBigUInt64LE(BigInt(head.ordinal), 24);
   bytes.writeDoubleLE(head.createdAtMs, 32);
+  bytes.writeUInt8(head.recycled ? 1 : 0, 40);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, SEGMENT_CRC_AT)), SEGMENT_CRC_AT);
   return bytes;
 }
@@ -87,6 +90,7 @@ export function decodeSegmentHead(bytes: Buffer): SegmentHead | HeadFault {
     epoch: bytes.readBigUInt64LE(16),
     ordinal: Number(bytes.readBigUInt64LE(24)),
     createdAtMs: bytes.readDoubleLE(32),
+    recycled: bytes.readUInt8(40) === 1,
   };
 }
 
@@ -151,7 +155,7 @@ export function frameIsIntact(frame: Buffer, head: FrameHead, seed: number): boo
  * its id is there but for a few bits. What a recycled file held in its former life has another id, some 32 bits away.
  */
 export function resemblesFrame(bytes: Buffer, segmentId: bigint): boolean {
-  if (bytes.length < FRAME_HEAD_BYTES) return bytes.some((byte) => byte !== 0);
+  if (bytes.length < FRAME_HEAD_BYTES) return false;
   let differing = 0;
   for (let bits = bytes.readBigUInt64LE(8) ^ segmentId; bits !== 0n; bits &= bits - 1n) differing += 1;
   return differing <= 8;

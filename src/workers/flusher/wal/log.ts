@@ -6,7 +6,7 @@ import { SEGMENTS_MAX } from '../../../shared/limits.js';
 import type { Logger } from '../../../shared/log.js';
 import { messageOf } from '../../../shared/errors.js';
 import type { WalFileSystem } from './file-system.js';
-import { isSpare, ordinalOf } from './format.js';
+import { isSpare, ordinalOf, segmentName } from './format.js';
 import { createdAtMs } from './segment-reader.js';
 import { type SegmentIdentity, SegmentWriter } from './segment-writer.js';
 
@@ -132,8 +132,7 @@ export class Log {
     try {
       segment = this.#make(identity, spare);
     } catch (error) {
-      // The name may be taken by what could not be removed: it is not tried twice.
-      this.#passOn(identity.ordinal);
+      this.#skipLeftOver();
       throw error;
     }
     this.#counters.add('walBytesAppended', segment.bytes);
@@ -151,6 +150,17 @@ export class Log {
       this.#log.warn({ file, err: error }, 'a spare segment cannot be written over');
     }
     return new SegmentWriter(this.#fs, this.#directory, identity);
+  }
+
+  /** A segment that could be neither opened nor removed keeps its name: the next one takes another, the shipper removes this. */
+  #skipLeftOver(): void {
+    const ordinal = this.#nextOrdinal;
+    try {
+      this.#counters.add('walBytesAppended', this.#fs.size(path.join(this.#directory, segmentName(ordinal))));
+    } catch {
+      return;
+    }
+    this.#passOn(ordinal);
   }
 
   /** Counts what earlier processes left, and returns the first free ordinal. */

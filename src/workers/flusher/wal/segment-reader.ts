@@ -19,12 +19,12 @@ import {
  *
  *   it is the empty frame that seals the segment                  → the end
  *   a later intact frame says that the file was synced beyond it  → damage: set aside; reading goes on at that frame
- *   none does, but the bytes were meant to be a frame of this segment, or an intact one follows
- *                                                                 → a tear: the file was being written when the end came; cut
- *   none of these                                                 → the end of a segment that was never sealed
+ *   none does, and nothing but zeros follows                      → the end of a segment that was never sealed
+ *   none does, and something follows                              → a tear: the file was being written when the end came; cut
  *
- * Nothing behind a tear was ever acknowledged: a frame is acknowledged only after the sync that covers it. Behind the end of a
- * recycled file stand frames of its former life: they carry another segment's id.
+ * Nothing behind a tear was ever acknowledged: a frame is acknowledged only after the sync that covers it. In a recycled
+ * file, what follows the end are remains of its former life, with another segment's id: there, only what resembles a frame of
+ * this segment is a tear.
  */
 
 /** A stretch of the file that holds no frame that can be trusted. */
@@ -86,16 +86,20 @@ export function createdAtMs(file: string): number {
   }
 }
 
+/** Of the reader at first: most frames fit. */
+const BUFFER_BYTES = 1024 * 1024;
+
 class Scanner {
   readonly #fd: number;
   readonly #size: number;
   readonly #onPayload: OnPayload;
-  #buffer = Buffer.allocUnsafe(1024 * 1024);
+  #buffer: Buffer;
 
   constructor(fd: number, size: number, onPayload: OnPayload) {
     this.#fd = fd;
     this.#size = size;
     this.#onPayload = onPayload;
+    this.#buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, size));
   }
 
   scan(): SegmentScan {
@@ -157,10 +161,8 @@ class Scanner {
 
   /** What is to be made of bytes at `at` that are no intact frame: where reading resumes, or what was torn there. */
   #behindBad(head: SegmentHead, at: number): { resume?: number; tear?: Gap } {
-    const resembles = resemblesFrame(
-      this.#read(at, Math.min(FRAME_HEAD_BYTES, this.#size - at)),
-      head.segmentId,
-    );
+    const headBytes = this.#read(at, Math.min(FRAME_HEAD_BYTES, this.#size - at));
+    const isTorn = head.recycled ? resemblesFrame(headBytes, head.segmentId) : !this.#onlyZeros(at);
     let first: number | undefined;
     let end = at;
     for (const frame of this.#framesBehind(head, at)) {
@@ -168,8 +170,16 @@ class Scanner {
       if (frame.syncedBytes > at) return { resume: first };
       end = frame.offset + frameBytes(frame.length);
     }
-    if (first === undefined && !resembles) return {};
-    return { tear: { offset: at, bytes: (first === undefined ? this.#size : end) - at } };
+    if (first === undefined && !isTorn) return {};
+    return { tear: { offset: at, bytes: (head.recycled && first !== undefined ? end : this.#size) - at } };
+  }
+
+  #onlyZeros(from: number): boolean {
+    const step = 64 * 1024;
+    for (let at = from; at < this.#size; at += step) {
+      if (this.#read(at, Math.min(step, this.#size - at)).some((byte) => byte !== 0)) return false;
+    }
+    return true;
   }
 
   /** Intact frames of this segment behind `at`, wherever they stand. Found by the segment's id, which every head carries. */

@@ -58,6 +58,7 @@ export class SegmentWriter {
       epoch,
       ordinal,
       createdAtMs: Date.now(),
+      recycled: spare !== undefined,
     };
     try {
       fs.writeAll(this.#fd, [encodeSegmentHead(head)], 0);

@@ -17,17 +17,23 @@ export class SpaceProbe {
   /** Undefined where a write and its sync succeeded, else what the disk said. */
   try(): unknown {
     this.#remove();
-    let fd: number | undefined;
     try {
-      fd = this.#fs.create(this.#file);
-      this.#fs.writeAll(fd, [Buffer.alloc(PROBE_BYTES)], 0);
-      this.#fs.syncData(fd);
+      this.#write();
       return undefined;
     } catch (error) {
       return error;
     } finally {
-      if (fd !== undefined) this.#fs.close(fd);
       this.#remove();
+    }
+  }
+
+  #write(): void {
+    const fd = this.#fs.create(this.#file);
+    try {
+      this.#fs.writeAll(fd, [Buffer.alloc(PROBE_BYTES)], 0);
+      this.#fs.syncData(fd);
+    } finally {
+      this.#fs.close(fd);
     }
   }
 
