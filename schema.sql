@@ -63,6 +63,33 @@ DROP VIEW IF EXISTS {database}.events_deduplicated;
 
 DROP TABLE IF EXISTS {database}.events SYNC;
 
+-- version 2: segments (up)
+-- The ledger: an INSERT into events is announced by an intent and concluded by a completion, so that what may be there in part
+-- can be told from what is there, and `penstock audit` can prove that every sequence number is accounted for.
+--
+-- token names the batch (a hash of its rows), ranges its sequence numbers as (first, rows) within an epoch, hours the hours since
+-- 1970 in which its events happened (hours_known = false: too many to list). A refused batch never completes: its rows go on in smaller batches, or one by one to the dead-letter store.
+
+CREATE TABLE IF NOT EXISTS {database}.segments
+(
+    token       String,
+    state       Enum8('intent' = 1, 'completion' = 2, 'refused' = 3),
+    epoch       UInt64,
+    ranges      Array(Tuple(UInt64, UInt32)),
+    rows        UInt32,
+    bytes       UInt64,
+    hours       Array(UInt32),
+    hours_known Bool,
+    at          DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+)
+ENGINE = MergeTree
+ORDER BY (epoch, token, state)
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- version 2: segments (down)
+
+DROP TABLE IF EXISTS {database}.segments SYNC;
+
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an
 -- event_id must then repeat its user_id too, or the two versions lie on two shards and both count.

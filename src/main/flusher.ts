@@ -12,6 +12,7 @@ import { Doorbell, Sleeper } from '../shared/doorbell.js';
 import { SEGMENTS_MAX } from '../shared/limits.js';
 import type { LogWorkerData } from '../workers/flusher/log-worker.js';
 import type { ShipWorkerData } from '../workers/flusher/ship-worker.js';
+import { deadLetterDirectory } from '../workers/flusher/dead-letter.js';
 import { walDirectory } from '../workers/flusher/wal/file-system.js';
 
 /** Handle on the flusher's two threads, and the one place where main is woken from. */
@@ -75,6 +76,10 @@ export class Flusher {
     const data: ShipWorkerData = {
       flow: this.#flow,
       walDirectory: walDirectory(this.#config.dataDir),
+      deadLetterDirectory: deadLetterDirectory(this.#config.dataDir),
+      deadLetterMaxBytes: this.#config.deadLetterMaxBytes,
+      walKeepMs: this.#config.walKeepMs,
+      walMaxBytes: this.#config.walMaxBytes,
       logLevel: this.#config.logLevel,
       clickhouse,
       messages: this.#toShipper.port2,

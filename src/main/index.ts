@@ -97,6 +97,7 @@ function prometheusOf(parts: Parts): PrometheusPage {
       ready: readinessOf(parts).status === 200,
       clickhouseUp: clickhouse.fault === undefined,
       encoders: ingestion.encoders.running,
+      deadLetterBytes: counters.get('deadLetterBytes'),
     }),
   });
 }

@@ -22,6 +22,7 @@ export interface PrometheusSources {
     readonly ready: boolean;
     readonly clickhouseUp: boolean;
     readonly encoders: number;
+    readonly deadLetterBytes: number;
   };
 }
 
@@ -81,6 +82,11 @@ const COUNTED: readonly Series[] = [
     counter: 'walDamagedBytes',
   },
   {
+    name: 'penstock_dead_letters_total',
+    help: 'Events that ClickHouse refused, set aside in the dead-letter store.',
+    counter: 'deadLetters',
+  },
+  {
     name: 'penstock_encoder_deaths_total',
     help: 'Encoder threads that died and were replaced.',
     counter: 'encoderDeaths',
@@ -120,6 +126,7 @@ export class PrometheusPage {
       ),
       gauge('penstock_ready', '1 while /ready answers 200.'),
       gauge('penstock_clickhouse_up', '1 while ClickHouse takes segments and answers.'),
+      gauge('penstock_dead_letter_bytes', 'Bytes in the dead-letter store.'),
       gauge('penstock_encoders', 'Encoder threads that run.'),
     ]);
     this.#info = new Gauge({ name: 'penstock_build_info', help: 'Always 1.', labelNames: ['version'], registers });
@@ -148,6 +155,7 @@ export class PrometheusPage {
     this.#set('penstock_ready', state.ready ? 1 : 0);
     this.#set('penstock_clickhouse_up', state.clickhouseUp ? 1 : 0);
     this.#set('penstock_encoders', state.encoders);
+    this.#set('penstock_dead_letter_bytes', state.deadLetterBytes);
     this.#info.set({ version }, 1);
     return `${await this.#registry.metrics()}\n${histogramText(this.#sources.latency)}`;
   }

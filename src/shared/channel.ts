@@ -75,6 +75,8 @@ export const FLOW_SLOT = {
   logMessages: 3,
   /** LOG_STATE. Log thread. */
   logState: 4,
+  /** Ordinal of the first segment that this process wrote; lower ones are what it found. Log thread. */
+  firstOrdinal: 5,
 } as const;
 const FLOW_SLOTS = 16;
 

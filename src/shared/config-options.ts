@@ -114,6 +114,22 @@ const storage = {
     unit: 'bytes',
     help: 'Size that the write-ahead log may reach while ClickHouse is away; beyond it events are answered 503.',
   }),
+  walKeepMs: option({
+    group: 'Storage',
+    kind: 'integer',
+    schema: integer(0, 366 * DAY_MS),
+    default: 0,
+    unit: 'ms',
+    help: 'How long segments are kept after ClickHouse has them, for `penstock audit --deep`; at most PENSTOCK_WAL_MAX_BYTES of them.',
+  }),
+  deadLetterMaxBytes: option({
+    group: 'Storage',
+    kind: 'bytes',
+    schema: integer(64 * KIB, Number.MAX_SAFE_INTEGER),
+    default: GIB,
+    unit: 'bytes',
+    help: 'Size that the dead-letter store may reach; beyond it shipping waits until there is room.',
+  }),
 };
 
 const clickhouse = {

@@ -43,6 +43,8 @@ export interface Config {
   readonly dataDir: string;
   readonly flushIntervalMs: number;
   readonly walMaxBytes: number;
+  readonly walKeepMs: number;
+  readonly deadLetterMaxBytes: number;
   /** Without a trailing slash; `undefined` for the embedded ClickHouse. */
   readonly clickhouseUrl: string | undefined;
   readonly clickhouseUser: string;

@@ -28,6 +28,9 @@ const SLOTS = [
   'shipBytesPerSecond',
   'walTornBytes',
   'walDamagedBytes',
+  'deadLetters',
+  /** Bytes in the dead-letter store. */
+  'deadLetterBytes',
   // main thread
   'acceptedEvents',
   'refusedEvents',

@@ -247,9 +247,7 @@ function externalClickHouse({ url, user, password }: TestClickHouse, database: s
 }
 
 function segmentsIn(dataDir: string): string[] {
-  return fs
-    .readdirSync(path.join(dataDir, 'wal'))
-    .filter((name) => fs.statSync(path.join(dataDir, 'wal', name)).isFile());
+  return fs.readdirSync(path.join(dataDir, 'wal')).filter((name) => name.endsWith('.wal'));
 }
 
 async function sendKiller(service: Service, name: string): Promise<number> {

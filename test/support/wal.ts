@@ -43,6 +43,24 @@ export class FaultyFileSystem implements WalFileSystem {
     return fd;
   }
 
+  reopen(file: string): number {
+    this.#meet('reopen');
+    const fd = nodeFileSystem.reopen(file);
+    this.openFiles.set(fd, file);
+    return fd;
+  }
+
+  rename(from: string, to: string): void {
+    this.#meet('rename');
+    nodeFileSystem.rename(from, to);
+    for (const [fd, file] of this.openFiles) if (file === from) this.openFiles.set(fd, to);
+  }
+
+  appendLine(file: string, line: string): void {
+    this.#meet('appendLine');
+    nodeFileSystem.appendLine(file, line);
+  }
+
   writeAll(fd: number, pieces: readonly Uint8Array[], position: number): void {
     const fault = this.#next('writeAll');
     if (fault === undefined) {

@@ -10,8 +10,10 @@ export type Verdict =
   | 'retry'
   /** Nothing but a person can mend it: the same again, rarely, and say so in the log and in readiness. */
   | 'misconfigured'
-  /** The server cannot take what we sent. */
-  | 'rejected';
+  /** ClickHouse does not take one of the rows: the batch is taken apart until that row is alone. */
+  | 'refused'
+  /** ClickHouse cannot read what we sent: a fault of ours, for a person to look at. The segment is set aside whole. */
+  | 'unreadable';
 
 const MISCONFIGURED = new Set([
   '16', // NO_SUCH_COLUMN_IN_TABLE
@@ -28,25 +30,42 @@ const MISCONFIGURED = new Set([
   '516', // AUTHENTICATION_FAILED
 ]);
 
-const REJECTED = new Set([
-  '33', // CANNOT_READ_ALL_DATA
+/** What a value, a constraint or a materialized view of the operator's can say to a row. */
+const REFUSED = new Set([
+  '6', // CANNOT_PARSE_TEXT
+  '26', // CANNOT_PARSE_QUOTED_STRING
+  '27', // CANNOT_PARSE_INPUT_ASSERTION_FAILED
+  '38', // CANNOT_PARSE_DATE
   '41', // CANNOT_PARSE_DATETIME
-  '131', // TOO_LARGE_STRING_SIZE
+  '69', // ARGUMENT_OUT_OF_BOUND
+  '70', // CANNOT_CONVERT_TYPE
+  '72', // CANNOT_PARSE_NUMBER
+  '128', // TOO_LARGE_ARRAY_SIZE
+  '153', // ILLEGAL_DIVISION
+  '321', // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+  '349', // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+  '395', // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO
   '469', // VIOLATED_CONSTRAINT
+]);
+
+const UNREADABLE = new Set([
+  '33', // CANNOT_READ_ALL_DATA
+  '131', // TOO_LARGE_STRING_SIZE
 ]);
 
 export function classify(error: unknown): Verdict {
   if (!(error instanceof ClickHouseError)) return 'retry';
   if (MISCONFIGURED.has(error.code)) return 'misconfigured';
-  if (REJECTED.has(error.code)) return 'rejected';
+  if (REFUSED.has(error.code)) return 'refused';
+  if (UNREADABLE.has(error.code)) return 'unreadable';
   return 'retry';
 }
 
 const FIRST_MS = 100;
-const CEILING_MS: Readonly<Record<Verdict, number>> = { retry: 5_000, misconfigured: 5_000, rejected: 30_000 };
+const CEILING_MS = 5_000;
 
 /** How long to wait before attempt `attempt` (1 for the first repetition): doubled each time, then spread over ±25 %. */
-export function backoffMs(verdict: Verdict, attempt: number, random: number): number {
-  const base = Math.min(CEILING_MS[verdict], FIRST_MS * 2 ** Math.min(attempt - 1, 20));
+export function backoffMs(attempt: number, random: number): number {
+  const base = Math.min(CEILING_MS, FIRST_MS * 2 ** Math.min(attempt - 1, 20));
   return base * (0.75 + random / 2);
 }

@@ -11,6 +11,10 @@ import { Shipper } from './shipper.js';
 export interface ShipWorkerData {
   readonly flow: FlowMemory;
   readonly walDirectory: string;
+  readonly deadLetterDirectory: string;
+  readonly deadLetterMaxBytes: number;
+  readonly walKeepMs: number;
+  readonly walMaxBytes: number;
   readonly logLevel: LogLevel;
   readonly clickhouse: {
     readonly url: string;
@@ -25,10 +29,11 @@ export interface ShipWorkerData {
   readonly wakes: MessagePort;
 }
 
-async function run({ flow, walDirectory, logLevel, clickhouse, messages, wakes }: ShipWorkerData): Promise<void> {
+async function run(data: ShipWorkerData): Promise<void> {
+  const { flow, logLevel, clickhouse, messages, wakes } = data;
   const log = createLogger({ level: logLevel, thread: 'shipper', sync: true });
   const client = createClickHouse({ ...clickhouse, maxOpenConnections: 2 });
-  const shipper = new Shipper(client, clickhouse.database, walDirectory, flow, log);
+  const shipper = new Shipper({ ...data, client, database: clickhouse.database, log });
   const slots = new Int32Array(flow.slots);
   const logBell = new Doorbell(flow.logBell);
   const sleeper = new Sleeper(flow.shipperBell);

@@ -6,40 +6,61 @@ import { FLOW_SLOT, type FlowMemory } from '../../shared/channel.js';
 import { clickHouseReason } from '../../shared/clickhouse/client.js';
 import { Counters, SHIP_STATE } from '../../shared/counters.js';
 import type { Logger } from '../../shared/log.js';
-import { insertSegment, type SegmentRows, TokenHash } from './insert.js';
+import { type Batch, type IntactSegment, readSegment, SegmentRows } from './batch.js';
+import { deadLetter, DeadLetterStore, letterFile } from './dead-letter.js';
+import { Disposal } from './disposal.js';
+import { insertBatch } from './insert.js';
+import { type Isolated, isolate } from './isolate.js';
+import { writeLedger } from './ledger.js';
 import { backoffMs, classify } from './retry.js';
+import { setAsideDamage, setAsideSegment } from './set-aside.js';
 import { ordinalOf, segmentName } from './wal/format.js';
-import { scanSegment, type SegmentScan } from './wal/segment-reader.js';
+import type { SegmentScan } from './wal/segment-reader.js';
 
 /**
- * Sealed segments to ClickHouse, in order, one at a time, until each is confirmed; a confirmed one is removed.
+ * Sealed segments to ClickHouse, in order, one at a time, until each is confirmed.
  *
- * Owns the second half of invariant 2: every event in a synced frame reaches ClickHouse. A file goes away only after its
- * INSERT was confirmed, or when it holds nothing; what cannot be read is set aside under `wal/damaged/` and reported.
+ * Owns the second half of invariant 2: every event in a synced frame reaches ClickHouse, or the dead-letter store with its
+ * reason. A segment's file is let go only when its INSERT was confirmed and recorded, its refused rows are on disk as dead
+ * letters, or it holds nothing; what cannot be read is set aside under `wal/damaged/` and reported.
  */
+export interface ShipperOptions {
+  readonly client: ClickHouseClient;
+  readonly database: string;
+  readonly walDirectory: string;
+  readonly deadLetterDirectory: string;
+  readonly deadLetterMaxBytes: number;
+  readonly walKeepMs: number;
+  readonly walMaxBytes: number;
+  readonly flow: FlowMemory;
+  readonly log: Logger;
+}
+
+type Refusal = Error & { readonly code: string };
+
 export class Shipper {
-  readonly #client: ClickHouseClient;
-  readonly #database: string;
-  readonly #directory: string;
+  readonly #options: ShipperOptions;
   readonly #flow: Int32Array;
   readonly #counters: Counters;
-  readonly #log: Logger;
+  readonly #disposal: Disposal;
+  readonly #deadLetters: DeadLetterStore;
   readonly #stop = new AbortController();
   /** Ordinals of sealed segments, ascending. */
   readonly #pending: number[];
   #known: number;
 
-  constructor(client: ClickHouseClient, database: string, directory: string, flow: FlowMemory, log: Logger) {
-    this.#client = client;
-    this.#database = database;
-    this.#directory = directory;
-    this.#flow = new Int32Array(flow.slots);
-    this.#counters = new Counters(flow.counters);
-    this.#log = log;
+  constructor(options: ShipperOptions) {
+    this.#options = options;
+    this.#flow = new Int32Array(options.flow.slots);
+    this.#counters = new Counters(options.flow.counters);
+    const { walDirectory: directory, walKeepMs: keepMs, walMaxBytes } = options;
+    this.#disposal = new Disposal({ directory, keepMs, walMaxBytes });
+    this.#deadLetters = new DeadLetterStore(options.deadLetterDirectory, options.deadLetterMaxBytes);
     const active = Atomics.load(this.#flow, FLOW_SLOT.activeOrdinal);
-    this.#pending = this.#earlierSegments(active);
+    this.#pending = sealedSegments(directory, active);
     this.#known = active - 1;
     Atomics.store(this.#flow, FLOW_SLOT.shippedThrough, (this.#pending[0] ?? active) - 1);
+    this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
   }
 
   get pending(): number {
@@ -76,84 +97,101 @@ export class Shipper {
     }
   }
 
-  #earlierSegments(active: number): number[] {
-    const ordinals = fs.readdirSync(this.#directory).map(ordinalOf);
-    return ordinals
-      .filter((ordinal) => ordinal !== undefined && ordinal < active)
-      .toSorted((a, b) => (a ?? 0) - (b ?? 0)) as number[];
-  }
-
   async #ship(ordinal: number): Promise<void> {
-    const file = path.join(this.#directory, segmentName(ordinal));
-    const token = new TokenHash();
-    let scan: SegmentScan;
-    try {
-      scan = scanSegment(file, (rows) => token.update(rows));
-    } catch (error) {
-      if (isMissing(error)) return;
-      throw error;
-    }
+    const { walDirectory, log } = this.#options;
+    const file = path.join(walDirectory, segmentName(ordinal));
+    // An ordinal whose file could not be opened was never written to.
+    if (!fs.existsSync(file)) return;
+    const { scan, batch } = readSegment(file);
     if (scan.kind === 'newer' || scan.kind === 'headless') {
-      this.#setAside(file, scan);
+      if (scan.kind === 'headless') this.#counters.add('walDamagedBytes', scan.bytes);
+      this.#free(ordinal, file, scan);
+      setAsideSegment(file, scan, log);
       return;
     }
-    if (scan.kind === 'segment') {
-      this.#reportGaps(file, scan);
-      if (scan.rows > 0) {
-        await this.#insertUntilConfirmed({
-          file,
-          frames: scan.frames,
-          rows: scan.rows,
-          bytes: scan.bytes,
-          token: token.digest(),
-        });
-        if (this.stopped) return;
-      }
-    }
-    this.#remove(file);
-  }
-
-  async #insertUntilConfirmed(segment: SegmentRows): Promise<void> {
-    for (let attempt = 1; !this.stopped; attempt += 1) {
-      const from = performance.now();
-      try {
-        await insertSegment(this.#client, this.#database, segment, this.#stop.signal);
-        this.#confirmed(segment, (performance.now() - from) / 1000, attempt);
+    if (scan.kind === 'segment') this.#reportGaps(file, scan);
+    if (scan.kind === 'segment' && batch !== undefined) {
+      const fate = await this.#shipBatch(file, scan, batch);
+      if (this.stopped) return;
+      if (fate === 'unreadable') {
+        this.#free(ordinal, file, scan);
+        setAsideSegment(file, { kind: 'unreadable' }, log);
         return;
-      } catch (error) {
-        if (this.stopped) return;
-        await this.#pauseAfter(error, segment, attempt);
       }
     }
+    this.#free(ordinal, file, scan);
+    this.#disposal.dispose(ordinal);
   }
 
-  #confirmed(segment: SegmentRows, seconds: number, attempts: number): void {
-    if (attempts > 1) this.#log.info({ file: segment.file, rows: segment.rows, attempts }, 'shipping goes on');
-    const rate = segment.bytes / Math.max(seconds, 0.001);
+  async #shipBatch(file: string, scan: IntactSegment, batch: Batch): Promise<'shipped' | 'unreadable'> {
+    const refusal = await this.#store(batch);
+    if (refusal === undefined) return 'shipped';
+    if (classify(refusal) === 'unreadable') return 'unreadable';
+    const reason = clickHouseReason(refusal);
+    this.#options.log.error({ file, rows: batch.rows, reason }, 'ClickHouse refuses a row: looking for it');
+    const rows = new SegmentRows(file, scan);
+    const isolated = await isolate(rows.count, refusal, (from, to) => this.#store(rows.batch(from, to)));
+    if (!this.stopped) await this.#bury(file, scan, rows, isolated);
+    return 'shipped';
+  }
+
+  /** Stores a batch and records it; returns the error where ClickHouse refuses a row of it or cannot read it. */
+  async #store(batch: Batch): Promise<Refusal | undefined> {
+    const { client, database } = this.#options;
+    const { signal } = this.#stop;
+    await this.#untilConfirmed(batch, () => writeLedger(client, database, 'intent', batch, signal), false);
+    const from = performance.now();
+    const refusal = await this.#untilConfirmed(batch, () => insertBatch(client, database, batch, signal), true);
+    if (this.stopped) return undefined;
+    if (refusal !== undefined) {
+      await this.#untilConfirmed(batch, () => writeLedger(client, database, 'refused', batch, signal), false);
+      return refusal;
+    }
+    const seconds = (performance.now() - from) / 1000;
+    await this.#untilConfirmed(batch, () => writeLedger(client, database, 'completion', batch, signal), false);
+    if (!this.stopped) this.#stored(batch, seconds);
+    return undefined;
+  }
+
+  /** Repeats a step until it succeeds or `stop`; returns the error of one that no repetition can mend. */
+  async #untilConfirmed(
+    batch: Batch,
+    step: () => Promise<void>,
+    mayRefuse: boolean,
+  ): Promise<Refusal | undefined> {
+    for (let attempt = 1; !this.stopped; attempt += 1) {
+      try {
+        await step();
+        if (attempt > 1) this.#options.log.info({ rows: batch.rows, attempts: attempt }, 'shipping goes on');
+        this.#counters.set('shipState', SHIP_STATE.ok);
+        return undefined;
+      } catch (error) {
+        if (this.stopped) return undefined;
+        const verdict = classify(error);
+        if (mayRefuse && (verdict === 'refused' || verdict === 'unreadable')) return error as Refusal;
+        await this.#pauseAfter(error, { rows: batch.rows }, attempt, verdict === 'retry');
+      }
+    }
+    return undefined;
+  }
+
+  #stored(batch: Batch, seconds: number): void {
+    const rate = batch.bytes / Math.max(seconds, 0.001);
     const known = this.#counters.get('shipBytesPerSecond');
     this.#counters.set('shipBytesPerSecond', known === 0 ? rate : known * 0.8 + rate * 0.2);
-    this.#counters.set('shipState', SHIP_STATE.ok);
-    this.#counters.add('shippedRows', segment.rows);
+    this.#counters.add('shippedRows', batch.rows);
     this.#counters.add('shippedSegments', 1);
   }
 
-  async #pauseAfter(error: unknown, segment: SegmentRows, attempt: number): Promise<void> {
-    const verdict = classify(error);
-    const waitMs = backoffMs(verdict, attempt, Math.random());
+  async #pauseAfter(error: unknown, about: object, attempt: number, transient: boolean): Promise<void> {
+    const waitMs = backoffMs(attempt, Math.random());
     this.#counters.add('shipFailures', 1);
-    this.#counters.set('shipState', verdict === 'retry' ? SHIP_STATE.retrying : SHIP_STATE.misconfigured);
+    this.#counters.set('shipState', transient ? SHIP_STATE.retrying : SHIP_STATE.misconfigured);
     // The first time, and then whenever the number of attempts has doubled: an outage of an hour is not a thousand lines.
     if ((attempt & (attempt - 1)) === 0) {
-      const line = {
-        file: segment.file,
-        rows: segment.rows,
-        attempt,
-        verdict,
-        reason: clickHouseReason(error),
-        retryInMs: Math.round(waitMs),
-      };
-      if (verdict === 'retry') this.#log.warn(line, 'ClickHouse did not confirm a segment; it is sent again');
-      else this.#log.error(line, 'ClickHouse refuses a segment; it is kept and sent again until that is mended');
+      const line = { ...about, attempt, reason: clickHouseReason(error), retryInMs: Math.round(waitMs) };
+      if (transient) this.#options.log.warn(line, 'ClickHouse did not confirm; the same is sent again');
+      else this.#options.log.error(line, 'shipping has stopped until this is mended; everything is kept');
     }
     try {
       await sleep(waitMs, undefined, { signal: this.#stop.signal });
@@ -162,60 +200,53 @@ export class Shipper {
     }
   }
 
-  #reportGaps(file: string, scan: SegmentScan & { kind: 'segment' }): void {
+  /** The refused rows become dead letters, durably, before their segment goes. Waits where the store is full. */
+  async #bury(file: string, scan: IntactSegment, rows: SegmentRows, isolated: readonly Isolated<Refusal>[]): Promise<void> {
+    const { epoch } = scan.head;
+    const letters = isolated.map(({ row, error }) =>
+      deadLetter(
+        rows.bytesOf(row, row + 1),
+        { epoch, sequence: rows.sequenceOf(row), segment: path.basename(file) },
+        { code: error.code, message: error.message },
+      ),
+    );
+    for (let attempt = 1; !this.stopped; attempt += 1) {
+      try {
+        this.#deadLetters.write(letterFile(epoch, rows.sequenceOf(0)), letters);
+        break;
+      } catch (error) {
+        await this.#pauseAfter(error, { file, letters: letters.length }, attempt, false);
+      }
+    }
+    if (this.stopped) return;
+    this.#counters.set('shipState', SHIP_STATE.ok);
+    this.#counters.add('deadLetters', letters.length);
+    this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
+    this.#options.log.error({ file, events: letters.length }, 'events went to the dead-letter store; the rest is stored');
+  }
+
+  #reportGaps(file: string, scan: IntactSegment): void {
+    const { log } = this.#options;
     if (scan.tear !== undefined) {
       this.#counters.add('walTornBytes', scan.tear.bytes);
-      this.#log.warn(
-        { file, offset: scan.tear.offset, bytes: scan.tear.bytes },
-        'cut a torn tail that was never acknowledged',
-      );
+      log.warn({ file, ...scan.tear }, 'cut a torn tail that was never acknowledged');
     }
     for (const gap of scan.damages) {
       this.#counters.add('walDamagedBytes', gap.bytes);
-      const copy = this.#damagedPath(`${path.basename(file)}.${gap.offset}`);
-      copyRange(file, gap.offset, gap.bytes, copy);
-      this.#log.error(
-        { file, offset: gap.offset, bytes: gap.bytes, copy },
-        'the log is damaged: set aside; everything around it ships',
-      );
+      setAsideDamage(file, gap, log);
     }
   }
 
-  #setAside(file: string, scan: SegmentScan & { kind: 'newer' | 'headless' }): void {
-    const size = fs.statSync(file).size;
-    const target = this.#damagedPath(path.basename(file));
-    fs.renameSync(file, target);
-    this.#counters.add('walBytesFreed', size);
-    if (scan.kind === 'headless') this.#counters.add('walDamagedBytes', size);
-    const why = scan.kind === 'newer' ? `written by a newer release (format ${scan.version})` : 'its head is damaged';
-    this.#log.error({ file, target, bytes: size }, `cannot read a segment, it is set aside: ${why}`);
-  }
-
-  #damagedPath(name: string): string {
-    const directory = path.join(this.#directory, 'damaged');
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-    return path.join(directory, name);
-  }
-
-  /** The removal need not be durable: a segment that comes back is sent again, and counts once. */
-  #remove(file: string): void {
-    const { size } = fs.statSync(file);
-    fs.rmSync(file);
-    this.#counters.add('walBytesFreed', size);
+  /** What the log thread counted for this segment: a file that it found by its size, one that it wrote by its content. */
+  #free(ordinal: number, file: string, scan: SegmentScan): void {
+    const found = ordinal < Atomics.load(this.#flow, FLOW_SLOT.firstOrdinal);
+    const bytes = found || scan.kind !== 'segment' ? fs.statSync(file).size : scan.end;
+    this.#counters.add('walBytesFreed', bytes);
   }
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
-}
-
-function copyRange(file: string, offset: number, bytes: number, target: string): void {
-  const fd = fs.openSync(file, 'r');
-  try {
-    const range = Buffer.alloc(bytes);
-    fs.readSync(fd, range, 0, bytes, offset);
-    fs.writeFileSync(target, range, { mode: 0o600 });
-  } finally {
-    fs.closeSync(fd);
-  }
+function sealedSegments(directory: string, active: number): number[] {
+  const ordinals = fs.readdirSync(directory).map(ordinalOf);
+  const isSealed = (ordinal: number | undefined): ordinal is number => ordinal !== undefined && ordinal < active;
+  return ordinals.filter(isSealed).sort((a, b) => a - b);
 }

@@ -8,6 +8,10 @@ import path from 'node:path';
 export interface WalFileSystem {
   /** Creates a file that must not exist and opens it for writing. */
   create(file: string): number;
+  /** Opens a file that exists for writing, its content as it is. */
+  reopen(file: string): number;
+  /** Replaces `to` where it exists. */
+  rename(from: string, to: string): void;
   /** Writes all of `pieces` at `position`, however many system calls that takes. */
   writeAll(fd: number, pieces: readonly Uint8Array[], position: number): void;
   /** Makes the file's data, and its length, durable. */
@@ -16,6 +20,8 @@ export interface WalFileSystem {
   close(fd: number): void;
   /** Makes creations and removals in `directory` durable. */
   syncDirectory(directory: string): void;
+  /** Adds a line to a small text file, durably. */
+  appendLine(file: string, line: string): void;
   remove(file: string): void;
   list(directory: string): string[];
   size(file: string): number;
@@ -23,6 +29,8 @@ export interface WalFileSystem {
 
 export const nodeFileSystem: WalFileSystem = {
   create: (file) => fs.openSync(file, 'wx', 0o600),
+  reopen: (file) => fs.openSync(file, 'r+'),
+  rename: (from, to) => fs.renameSync(from, to),
   writeAll(fd, pieces, position) {
     const written = fs.writevSync(fd, pieces, position);
     let total = 0;
@@ -51,6 +59,15 @@ export const nodeFileSystem: WalFileSystem = {
     const fd = fs.openSync(directory, 'r');
     try {
       fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+  appendLine(file, line) {
+    const fd = fs.openSync(file, 'a', 0o600);
+    try {
+      fs.writeSync(fd, `${line}\n`);
+      fs.fdatasyncSync(fd);
     } finally {
       fs.closeSync(fd);
     }

@@ -17,6 +17,8 @@ export const ROW_FORMAT_VERSION = 1;
 
 export const SEGMENT_HEAD_BYTES = 64;
 export const FRAME_HEAD_BYTES = 72;
+/** Where the segment's id stands in a frame's head. */
+export const FRAME_ID_AT = 8;
 const SEGMENT_CRC_AT = 56;
 const FRAME_CRC_AT = 64;
 
@@ -28,6 +30,8 @@ export interface SegmentHead {
   readonly ordinal: number;
   /** Unix ms. */
   readonly createdAtMs: number;
+  /** The file was another segment's before: behind the end stand remains of that. */
+  readonly recycled: boolean;
 }
 
 export interface FrameHead {
@@ -66,6 +70,7 @@ export function encodeSegmentHead(head: SegmentHead): Buffer {
   bytes.writeBigUInt64LE(head.epoch, 16);
   bytes.writeBigUInt64LE(BigInt(head.ordinal), 24);
   bytes.writeDoubleLE(head.createdAtMs, 32);
+  bytes.writeUInt8(head.recycled ? 1 : 0, 40);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, SEGMENT_CRC_AT)), SEGMENT_CRC_AT);
   return bytes;
 }
@@ -85,6 +90,7 @@ export function decodeSegmentHead(bytes: Buffer): SegmentHead | HeadFault {
     epoch: bytes.readBigUInt64LE(16),
     ordinal: Number(bytes.readBigUInt64LE(24)),
     createdAtMs: bytes.readDoubleLE(32),
+    recycled: bytes.readUInt8(40) === 1,
   };
 }
 
@@ -144,10 +150,31 @@ export function frameIsIntact(frame: Buffer, head: FrameHead, seed: number): boo
   return crc32(payload, headCrc) === frame.readUInt32LE(FRAME_CRC_AT);
 }
 
+/**
+ * Whether the bytes at a place where a frame should begin were meant to be one of this segment's, though they are none now:
+ * its id is there but for a few bits. What a recycled file held in its former life has another id, some 32 bits away.
+ */
+export function resemblesFrame(bytes: Buffer, segmentId: bigint): boolean {
+  if (bytes.length < FRAME_HEAD_BYTES) return false;
+  let differing = 0;
+  for (let bits = bytes.readBigUInt64LE(8) ^ segmentId; bits !== 0n; bits &= bits - 1n) differing += 1;
+  return differing <= 8;
+}
+
 const NAME = /^(\d{16})\.wal$/;
+const SPARE_SUFFIX = '.spare';
 
 export function segmentName(ordinal: number): string {
   return `${String(ordinal).padStart(16, '0')}.wal`;
+}
+
+/** A confirmed segment's file that waits to be written anew. */
+export function spareName(ordinal: number): string {
+  return `${String(ordinal).padStart(16, '0')}${SPARE_SUFFIX}`;
+}
+
+export function isSpare(name: string): boolean {
+  return name.endsWith(SPARE_SUFFIX);
 }
 
 /** The ordinal in a segment's file name; undefined for any other file. */

@@ -6,9 +6,12 @@ import { SEGMENTS_MAX } from '../../../shared/limits.js';
 import type { Logger } from '../../../shared/log.js';
 import { messageOf } from '../../../shared/errors.js';
 import type { WalFileSystem } from './file-system.js';
-import { ordinalOf, segmentName } from './format.js';
+import { isSpare, ordinalOf, segmentName } from './format.js';
 import { createdAtMs } from './segment-reader.js';
-import { SegmentWriter } from './segment-writer.js';
+import { type SegmentIdentity, SegmentWriter } from './segment-writer.js';
+
+/** Every epoch that wrote into a directory, a line each: what `penstock audit` goes by. */
+export const EPOCHS_FILE = 'epochs';
 
 /**
  * The log of one process: a row of segments, the last of which is written to. Segments of earlier processes are never
@@ -36,6 +39,8 @@ export class Log {
     this.#counters = new Counters(flow.counters);
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
+    fs.appendLine(path.join(directory, EPOCHS_FILE), `${this.#epoch} ${new Date().toISOString()}`);
+    Atomics.store(this.#flow, FLOW_SLOT.firstOrdinal, this.#nextOrdinal);
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
 
@@ -83,12 +88,13 @@ export class Log {
     if (segment === undefined || segment.rows === 0) return;
     this.#active = undefined;
     try {
-      segment.seal(this.#sequence, Date.now());
+      const { bytes } = segment;
+      this.#counters.add('walBytesAppended', segment.seal(this.#sequence, Date.now()) - bytes);
     } catch (error) {
       this.#log.warn({ file: segment.file, err: error }, 'sealing a segment failed; its frames are intact');
     }
     this.#counters.add('walSegmentsSealed', 1);
-    this.#passOn(segment);
+    this.#passOn(segment.ordinal);
   }
 
   /** Seals, and leaves no empty segment behind. */
@@ -106,26 +112,25 @@ export class Log {
     if (segment === undefined) return;
     this.#active = undefined;
     segment.abandon();
-    this.#passOn(segment);
+    this.#passOn(segment.ordinal);
   }
 
-  #passOn({ ordinal, file, bytes }: Pick<SegmentWriter, 'ordinal' | 'file' | 'bytes'>): void {
-    // What the shipper will free is the file's size: a seal is not synced, and a failed write may have left something.
-    try {
-      this.#counters.add('walBytesAppended', this.#fs.size(file) - bytes);
-    } catch (error) {
-      this.#log.warn({ file, err: error }, 'the size of a segment is not known');
-    }
+  #passOn(ordinal: number): void {
     this.#nextOrdinal = ordinal + 1;
     this.#firstCommits[this.#nextOrdinal % SEGMENTS_MAX] = 0;
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
 
   #open(): SegmentWriter {
-    const id = randomBytes(8).readBigUInt64LE();
+    const identity = {
+      ordinal: this.#nextOrdinal,
+      segmentId: randomBytes(8).readBigUInt64LE(),
+      epoch: this.#epoch,
+    };
+    const spare = this.#fs.list(this.#directory).find(isSpare);
     let segment: SegmentWriter;
     try {
-      segment = new SegmentWriter(this.#fs, this.#directory, this.#nextOrdinal, id, this.#epoch);
+      segment = this.#make(identity, spare);
     } catch (error) {
       this.#skipLeftOver();
       throw error;
@@ -135,15 +140,27 @@ export class Log {
     return segment;
   }
 
+  /** A spare that cannot be written is not a reason to refuse events: a new file may do. */
+  #make(identity: SegmentIdentity, spare: string | undefined): SegmentWriter {
+    if (spare === undefined) return new SegmentWriter(this.#fs, this.#directory, identity);
+    const file = path.join(this.#directory, spare);
+    try {
+      return new SegmentWriter(this.#fs, this.#directory, identity, file);
+    } catch (error) {
+      this.#log.warn({ file, err: error }, 'a spare segment cannot be written over');
+    }
+    return new SegmentWriter(this.#fs, this.#directory, identity);
+  }
+
   /** A segment that could be neither opened nor removed keeps its name: the next one takes another, the shipper removes this. */
   #skipLeftOver(): void {
-    const file = path.join(this.#directory, segmentName(this.#nextOrdinal));
+    const ordinal = this.#nextOrdinal;
     try {
-      this.#fs.size(file);
+      this.#counters.add('walBytesAppended', this.#fs.size(path.join(this.#directory, segmentName(ordinal))));
     } catch {
       return;
     }
-    this.#passOn({ ordinal: this.#nextOrdinal, file, bytes: 0 });
+    this.#passOn(ordinal);
   }
 
   /** Counts what earlier processes left, and returns the first free ordinal. */

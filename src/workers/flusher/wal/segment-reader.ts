@@ -4,9 +4,11 @@ import {
   decodeFrameHead,
   decodeSegmentHead,
   FRAME_HEAD_BYTES,
+  FRAME_ID_AT,
   type FrameHead,
   frameBytes,
   frameIsIntact,
+  resemblesFrame,
   SEGMENT_HEAD_BYTES,
   type SegmentHead,
 } from './format.js';
@@ -15,11 +17,14 @@ import {
  * Reads what a segment file holds, whatever a crash or a disk has made of it. Frames are taken in order up to the first
  * that is not intact. What is wrong there is decided by what stands behind it:
  *
+ *   it is the empty frame that seals the segment                  → the end
  *   a later intact frame says that the file was synced beyond it  → damage: set aside; reading goes on at that frame
- *   none does, and nothing but zeros follows                     → the end of the segment
+ *   none does, and nothing but zeros follows                      → the end of a segment that was never sealed
  *   none does, and something follows                              → a tear: the file was being written when the end came; cut
  *
- * Nothing behind a tear was ever acknowledged: a frame is acknowledged only after the sync that covers it.
+ * Nothing behind a tear was ever acknowledged: a frame is acknowledged only after the sync that covers it. In a recycled
+ * file, what follows the end are remains of its former life, with another segment's id: there, only what resembles a frame of
+ * this segment is a tear.
  */
 
 /** A stretch of the file that holds no frame that can be trusted. */
@@ -42,6 +47,11 @@ export type SegmentScan =
       readonly rows: number;
       /** Row bytes of all frames. */
       readonly bytes: number;
+      /** Where the segment ends in its file: a recycled file is longer. */
+      readonly end: number;
+      /** Sequence number behind the last row that the segment is known to have had. */
+      readonly nextSequence: bigint | undefined;
+      readonly sealed: boolean;
       readonly damages: readonly Gap[];
       readonly tear: Gap | undefined;
     }
@@ -99,22 +109,28 @@ class Scanner {
     }
     if ('newerVersion' in head) return { kind: 'newer', version: head.newerVersion };
 
+    return this.#scanFrames(head);
+  }
+
+  #scanFrames(head: SegmentHead): SegmentScan {
     const frames: FrameRef[] = [];
     const damages: Gap[] = [];
     let tear: Gap | undefined;
     let rows = 0;
     let bytes = 0;
     let at = SEGMENT_HEAD_BYTES;
-    while (at < this.#size) {
+    let nextSequence: bigint | undefined;
+    let sealed = false;
+    while (at < this.#size && !sealed) {
       const frame = this.#frameAt(head, at);
       if (frame === undefined) {
-        const next = this.#resumeBehind(head, at);
-        if (next === undefined) {
-          if (!this.#onlyZeros(at)) tear = { offset: at, bytes: this.#size - at };
+        const behind = this.#behindBad(head, at);
+        if (behind.resume === undefined) {
+          tear = behind.tear;
           break;
         }
-        damages.push({ offset: at, bytes: next.offset - at });
-        at = next.offset;
+        damages.push({ offset: at, bytes: behind.resume - at });
+        at = behind.resume;
         continue;
       }
       if (frame.rows > 0) {
@@ -123,9 +139,11 @@ class Scanner {
         rows += frame.rows;
         bytes += frame.length;
       }
+      nextSequence = frame.firstSequence + BigInt(frame.rows);
+      sealed = frame.rows === 0;
       at += frameBytes(frame.length);
     }
-    return { kind: 'segment', head, frames, rows, bytes, damages, tear };
+    return { kind: 'segment', head, frames, rows, bytes, end: at, nextSequence, sealed, damages, tear };
   }
 
   /** The intact frame at `at`, its bytes at the start of the buffer. */
@@ -141,24 +159,19 @@ class Scanner {
     return frameIsIntact(bytes, frame, crcSeed(head.segmentId)) ? frame : undefined;
   }
 
-  /**
-   * Where reading goes on behind a bad frame at `at`: the first intact frame behind it, provided that one of those behind it
-   * was written when the file was known to be synced beyond `at`. Frames start at multiples of 8.
-   */
-  #resumeBehind(head: SegmentHead, at: number): FrameHead | undefined {
-    let first: FrameHead | undefined;
-    let probe = at + 8;
-    while (probe + FRAME_HEAD_BYTES <= this.#size) {
-      const frame = this.#frameAt(head, probe);
-      if (frame === undefined) {
-        probe += 8;
-        continue;
-      }
-      first ??= frame;
-      if (frame.syncedBytes > at) return first;
-      probe += frameBytes(frame.length);
+  /** What is to be made of bytes at `at` that are no intact frame: where reading resumes, or what was torn there. */
+  #behindBad(head: SegmentHead, at: number): { resume?: number; tear?: Gap } {
+    const headBytes = this.#read(at, Math.min(FRAME_HEAD_BYTES, this.#size - at));
+    const isTorn = head.recycled ? resemblesFrame(headBytes, head.segmentId) : !this.#onlyZeros(at);
+    let first: number | undefined;
+    let end = at;
+    for (const frame of this.#framesBehind(head, at)) {
+      first ??= frame.offset;
+      if (frame.syncedBytes > at) return { resume: first };
+      end = frame.offset + frameBytes(frame.length);
     }
-    return undefined;
+    if (first === undefined && !isTorn) return {};
+    return { tear: { offset: at, bytes: (head.recycled && first !== undefined ? end : this.#size) - at } };
   }
 
   #onlyZeros(from: number): boolean {
@@ -167,6 +180,27 @@ class Scanner {
       if (this.#read(at, Math.min(step, this.#size - at)).some((byte) => byte !== 0)) return false;
     }
     return true;
+  }
+
+  /** Intact frames of this segment behind `at`, wherever they stand. Found by the segment's id, which every head carries. */
+  *#framesBehind(head: SegmentHead, at: number): Generator<FrameHead> {
+    const id = Buffer.alloc(8);
+    id.writeBigUInt64LE(head.segmentId);
+    const step = 1024 * 1024;
+    for (let from = at + 8; from < this.#size; ) {
+      const chunk = Buffer.from(this.#read(from, Math.min(step, this.#size - from)));
+      const found = chunk.indexOf(id);
+      if (found === -1) {
+        // An id may stand across two chunks.
+        from += Math.max(1, chunk.length - 7);
+        if (chunk.length < step) return;
+        continue;
+      }
+      const offset = from + found - FRAME_ID_AT;
+      const frame = offset > at ? this.#frameAt(head, offset) : undefined;
+      if (frame !== undefined) yield frame;
+      from = frame === undefined ? from + found + 1 : offset + frameBytes(frame.length);
+    }
   }
 
   #read(at: number, length: number): Buffer {

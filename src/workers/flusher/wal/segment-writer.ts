@@ -16,9 +16,18 @@ import {
 
 const ZEROS = Buffer.alloc(8);
 
+export interface SegmentIdentity {
+  readonly ordinal: number;
+  readonly segmentId: bigint;
+  readonly epoch: bigint;
+}
+
 /**
  * The active segment. Its head and its directory entry are durable before the first frame is written, a frame is durable
  * when `append` has returned; a segment that failed once is never written to again.
+ *
+ * A spare, the file of a confirmed segment, is written over from its start: its blocks exist, so a sync writes data only (half
+ * the cost of a commit). What it still holds of its former life has another segment's id and passes for nothing.
  */
 export class SegmentWriter {
   readonly ordinal: number;
@@ -33,28 +42,31 @@ export class SegmentWriter {
   #synced = SEGMENT_HEAD_BYTES;
   #rows = 0;
 
-  constructor(fs: WalFileSystem, directory: string, ordinal: number, segmentId: bigint, epoch: bigint) {
+  /** `spare` is the path of a file to write over; it is renamed when its new head is durable. */
+  constructor(fs: WalFileSystem, directory: string, { ordinal, segmentId, epoch }: SegmentIdentity, spare?: string) {
     this.ordinal = ordinal;
     this.file = path.join(directory, segmentName(ordinal));
     this.#fs = fs;
     this.#segmentId = segmentId;
     this.#epoch = epoch;
     this.#seed = crcSeed(segmentId);
-    this.#fd = fs.create(this.file);
+    this.#fd = spare === undefined ? fs.create(this.file) : fs.reopen(spare);
+    const head = {
+      version: WAL_FORMAT_VERSION,
+      rowFormat: ROW_FORMAT_VERSION,
+      segmentId,
+      epoch,
+      ordinal,
+      createdAtMs: Date.now(),
+      recycled: spare !== undefined,
+    };
     try {
-      const head = {
-        version: WAL_FORMAT_VERSION,
-        rowFormat: ROW_FORMAT_VERSION,
-        segmentId,
-        epoch,
-        ordinal,
-        createdAtMs: Date.now(),
-      };
       fs.writeAll(this.#fd, [encodeSegmentHead(head)], 0);
       fs.syncData(this.#fd);
+      if (spare !== undefined) fs.rename(spare, this.file);
       fs.syncDirectory(directory);
     } catch (error) {
-      this.#discard();
+      this.#discard(spare);
       throw error;
     }
   }
@@ -63,7 +75,7 @@ export class SegmentWriter {
     return this.#rows;
   }
 
-  /** Bytes of the file that are durable. */
+  /** Bytes of the segment that are durable, whatever the size of its file. */
   get bytes(): number {
     return this.#synced;
   }
@@ -72,7 +84,8 @@ export class SegmentWriter {
   hasRoom(rows: number, length: number): boolean {
     // The frame that seals the segment must fit behind it.
     return (
-      this.#rows + rows <= SEGMENT_MAX_ROWS && this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES
+      this.#rows + rows <= SEGMENT_MAX_ROWS &&
+      this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES
     );
   }
 
@@ -88,12 +101,14 @@ export class SegmentWriter {
   }
 
   /**
-   * Ends the segment with an empty frame that says how far it is synced, so that damage anywhere before it is known as such.
-   * That frame is not synced itself: without it the last frame's damage looks like a tear, no more.
+   * Ends the segment with an empty frame that says how far it is synced: damage anywhere before it is known as such, and what
+   * stands behind it in a recycled file is not looked at. That frame is not synced itself: without it the last frame's
+   * damage looks like a tear, no more. Returns the segment's bytes, that frame included.
    */
-  seal(nextSequence: bigint, nowMs: number): void {
+  seal(nextSequence: bigint, nowMs: number): number {
     try {
       this.#write([], 0, 0, nextSequence, nowMs);
+      return this.#position;
     } finally {
       this.#fs.close(this.#fd);
     }
@@ -106,11 +121,7 @@ export class SegmentWriter {
     } catch {
       // The reader cuts the tail itself; what is durable is intact either way.
     }
-    try {
-      this.#fs.close(this.#fd);
-    } catch {
-      // Nothing is left to be done with this descriptor.
-    }
+    this.#closeQuietly();
   }
 
   /** Removes a segment that never had a row. */
@@ -142,12 +153,23 @@ export class SegmentWriter {
     this.#position += frameBytes(length);
   }
 
-  #discard(): void {
-    this.abandon();
+  /** A file that could not become a segment: removed under either name that it may have by now. */
+  #discard(spare: string | undefined): void {
+    this.#closeQuietly();
+    for (const file of spare === undefined ? [this.file] : [spare, this.file]) {
+      try {
+        this.#fs.remove(file);
+      } catch {
+        // What stays behind holds no frame of this segment; recovery removes it.
+      }
+    }
+  }
+
+  #closeQuietly(): void {
     try {
-      this.#fs.remove(this.file);
+      this.#fs.close(this.#fd);
     } catch {
-      // A headless file that stays behind has no frame; recovery removes it.
+      // Nothing is left to be done with this descriptor.
     }
   }
 }

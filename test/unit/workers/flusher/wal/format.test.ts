@@ -33,6 +33,7 @@ const segmentHead: fc.Arbitrary<SegmentHead> = fc.record(
     epoch: u64,
     ordinal: fc.nat(Number.MAX_SAFE_INTEGER),
     createdAtMs: unixMs,
+    recycled: fc.boolean(),
   },
   { noNullPrototype: true },
 );
@@ -96,6 +97,7 @@ test('a segment head has the layout that docs/wal-format.md draws', () => {
     epoch: 0x1817161514131211n,
     ordinal: 0x2a,
     createdAtMs: 1,
+    recycled: false,
   });
   assert.equal(bytes.toString('latin1', 0, 4), 'PSEG');
   assert.equal(
@@ -146,7 +148,7 @@ test('any flipped bit of a segment head up to its checksum is noticed', () => {
 });
 
 test('a segment head that is cut short is none', () => {
-  const whole = encodeSegmentHead({ version: 1, rowFormat: 1, segmentId: 1n, epoch: 2n, ordinal: 3, createdAtMs: 4 });
+  const whole = encodeSegmentHead({ version: 1, rowFormat: 1, segmentId: 1n, epoch: 2n, ordinal: 3, createdAtMs: 4, recycled: false });
   for (let length = 0; length < SEGMENT_HEAD_BYTES; length += 1) {
     assert.equal(decodeSegmentHead(whole.subarray(0, length)), 'not a segment');
   }
@@ -160,6 +162,7 @@ test('a newer version of segments or of rows is refused by its number', () => {
     epoch: 2n,
     ordinal: 3,
     createdAtMs: 4,
+    recycled: false,
   };
   assert.deepEqual(decodeSegmentHead(encodeSegmentHead({ ...head, version: WAL_FORMAT_VERSION + 1 })), {
     newerVersion: WAL_FORMAT_VERSION + 1,

@@ -114,7 +114,7 @@ test('segments of earlier processes are counted, never appended to, and the next
   const first = openLog(directory);
   append(first, 'earlier');
   // Killed: no seal, no close.
-  const head = { version: 1, rowFormat: 1, segmentId: 1n, epoch: 1n, ordinal: 41, createdAtMs: 123_456 };
+  const head = { version: 1, rowFormat: 1, segmentId: 1n, epoch: 1n, ordinal: 41, createdAtMs: 123_456, recycled: false };
   writeFileSync(join(directory, segmentName(41)), encodeSegmentHead(head));
   writeFileSync(join(directory, 'probe.tmp'), 'not a segment');
   const before = statSync(join(directory, segmentName(1))).size;
@@ -206,8 +206,14 @@ test('a seal that fails hands the segment on all the same', (t) => {
 });
 
 /** Bytes that were counted as appended are the bytes that the shipper will find and free. */
-function assertBytesCounted({ directory, counters }: OpenLog): void {
-  const there = segmentFiles(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+function assertBytesCounted({ directory, counters, flow }: OpenLog): void {
+  const firstOwn = Atomics.load(new Int32Array(flow.slots), FLOW_SLOT.firstOrdinal);
+  const there = segmentFiles(directory).reduce((sum, name) => {
+    const file = join(directory, name);
+    const scan = scanSegment(file);
+    const wrote = (ordinalOf(name) ?? 0) >= firstOwn && scan.kind === 'segment';
+    return sum + (wrote ? scan.end : statSync(file).size);
+  }, 0);
   assert.equal(counters.get('walBytesAppended'), there);
 }
 

@@ -41,7 +41,7 @@ interface Segment {
 /** Writes a segment as the log does: one frame a group, each synced before the next is written. */
 function writeSegment(directory: string, payloads: readonly Uint8Array[], sealed: boolean): Segment {
   rmSync(join(directory, segmentName(1)), { force: true });
-  const writer = new SegmentWriter(nodeFileSystem, directory, 1, SEGMENT_ID, EPOCH);
+  const writer = new SegmentWriter(nodeFileSystem, directory, { ordinal: 1, segmentId: SEGMENT_ID, epoch: EPOCH });
   const frames: Frame[] = [];
   let sequence = 0n;
   let at = SEGMENT_HEAD_BYTES;
@@ -295,7 +295,7 @@ test('frames of another segment never pass, though they stand where this one wou
     const cut = former.frames[kept]?.start ?? former.bytes.length;
     const bytes = Buffer.from(former.bytes);
     // The file's next life: a new head, `kept` new frames over the old ones, the old ones behind them.
-    const next = { version: 1, rowFormat: 1, segmentId: SEGMENT_ID + 1n, epoch: EPOCH, ordinal: 2, createdAtMs: 5 };
+    const next = { version: 1, rowFormat: 1, segmentId: SEGMENT_ID + 1n, epoch: EPOCH, ordinal: 2, createdAtMs: 5, recycled: false };
     encodeSegmentHead(next).copy(bytes, 0);
     for (const { start, payload, rows, synced } of former.frames.slice(0, kept)) {
       const head = {
@@ -364,7 +364,7 @@ test('a segment of a newer release is refused by its version, whatever is in it'
     [WAL_FORMAT_VERSION + 1, ROW_FORMAT_VERSION],
     [WAL_FORMAT_VERSION, ROW_FORMAT_VERSION + 1],
   ] as const) {
-    encodeSegmentHead({ version, rowFormat, segmentId: SEGMENT_ID, epoch: EPOCH, ordinal: 1, createdAtMs: 5 }).copy(
+    encodeSegmentHead({ version, rowFormat, segmentId: SEGMENT_ID, epoch: EPOCH, ordinal: 1, createdAtMs: 5, recycled: false }).copy(
       bytes,
     );
     const newer = Math.max(version, rowFormat);

@@ -11,7 +11,7 @@ import { tries } from '../../../../support/property.js';
 
 test('head and directory entry are durable before the first frame, and each frame before the next', (t) => {
   const fs = new FaultyFileSystem();
-  const writer = new SegmentWriter(fs, temporaryDirectory(t), 1, 1n, 2n);
+  const writer = new SegmentWriter(fs, temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
   writer.append([Buffer.from('one')], 3, 1, 0n, 1);
   writer.append([Buffer.from('two')], 3, 1, 1n, 1);
   writer.seal(2n, 1);
@@ -34,7 +34,7 @@ test('a segment that cannot be opened leaves no file and no descriptor behind', 
     const fs = new FaultyFileSystem();
     fs.plan = (call) => (call === failing ? { code: 'ENOSPC', shortBy: 30 } : undefined);
     const directory = temporaryDirectory(t);
-    assert.throws(() => new SegmentWriter(fs, directory, 1, 1n, 2n), { code: 'ENOSPC' });
+    assert.throws(() => new SegmentWriter(fs, directory, { ordinal: 1, segmentId: 1n, epoch: 2n }), { code: 'ENOSPC' });
     assert.deepEqual(fs.list(directory), [], failing);
     assert.equal(fs.openFiles.size, 0, failing);
   }
@@ -46,7 +46,7 @@ test('pieces of any number and length are one payload', (t) => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 30 }), { minLength: 1, maxLength: 20 }), (pieces) => {
       ordinal += 1;
-      const writer = new SegmentWriter(new FaultyFileSystem(), directory, ordinal, 1n, 2n);
+      const writer = new SegmentWriter(new FaultyFileSystem(), directory, { ordinal, segmentId: 1n, epoch: 2n });
       const whole = Buffer.concat(pieces);
       writer.append(pieces, whole.length, 1, 0n, 1);
       assert.equal(writer.bytes, SEGMENT_HEAD_BYTES + frameBytes(whole.length));
@@ -64,7 +64,7 @@ test('what failed to be written or synced is cut off, and what was synced before
   for (const failing of ['writeAll', 'syncData'] as const) {
     for (const shortBy of [1, 50, 79, 80, 1000]) {
       const fs = new FaultyFileSystem();
-      const writer = new SegmentWriter(fs, temporaryDirectory(t), 1, 1n, 2n);
+      const writer = new SegmentWriter(fs, temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
       writer.append([Buffer.from('synced')], 6, 1, 0n, 1);
       const before = writer.bytes;
       fs.plan = (call) => (call === failing ? { code: 'EIO', shortBy } : undefined);
@@ -79,7 +79,7 @@ test('what failed to be written or synced is cut off, and what was synced before
 
 test('a disk that lets nothing be cut or closed does not keep a segment from being abandoned', (t) => {
   const fs = new FaultyFileSystem();
-  const writer = new SegmentWriter(fs, temporaryDirectory(t), 1, 1n, 2n);
+  const writer = new SegmentWriter(fs, temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
   writer.append([Buffer.from('synced')], 6, 1, 0n, 1);
   const refusing = new Set<DiskCall>(['writeAll', 'truncate', 'close']);
   fs.plan = (call) => (refusing.has(call) ? { code: 'EIO', shortBy: 5 } : undefined);
@@ -92,7 +92,7 @@ test('a disk that lets nothing be cut or closed does not keep a segment from bei
 
 test('a segment whose seal fails keeps its frames and gives its descriptor back', (t) => {
   const fs = new FaultyFileSystem();
-  const writer = new SegmentWriter(fs, temporaryDirectory(t), 1, 1n, 2n);
+  const writer = new SegmentWriter(fs, temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
   writer.append([Buffer.from('synced')], 6, 1, 0n, 1);
   fs.plan = (call) => (call === 'writeAll' ? { code: 'ENOSPC', shortBy: 10 } : undefined);
   assert.throws(() => writer.seal(1n, 1), { code: 'ENOSPC' });
@@ -103,7 +103,7 @@ test('a segment whose seal fails keeps its frames and gives its descriptor back'
 });
 
 test('room ends where rows or bytes would pass the bounds of a segment, its seal included', (t) => {
-  const writer = new SegmentWriter(new FaultyFileSystem(), temporaryDirectory(t), 1, 1n, 2n);
+  const writer = new SegmentWriter(new FaultyFileSystem(), temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
   const room = SEGMENT_MAX_BYTES - SEGMENT_HEAD_BYTES - frameBytes(0);
   const largest = room - frameBytes(0);
   assert.equal(frameBytes(largest), room);
@@ -119,7 +119,7 @@ test('room ends where rows or bytes would pass the bounds of a segment, its seal
 
 test('a segment that never had a row goes away', (t) => {
   const fs = new FaultyFileSystem();
-  const writer = new SegmentWriter(fs, temporaryDirectory(t), 1, 1n, 2n);
+  const writer = new SegmentWriter(fs, temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
   writer.removeEmpty();
   assert.ok(!existsSync(writer.file));
   assert.equal(fs.openFiles.size, 0);

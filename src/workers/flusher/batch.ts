@@ -1,0 +1,165 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { walkRows } from './rows.js';
+import { type FrameRef, scanSegment, type SegmentScan } from './wal/segment-reader.js';
+
+/**
+ * What one INSERT sends: the rows of a segment, or a part of them. Its token is a hash of its row bytes: equal bytes, equal
+ * token, and nothing need be remembered.
+ */
+export interface Batch {
+  readonly token: string;
+  readonly epoch: bigint;
+  /** Sequence numbers of its rows, in order, neighbours joined. */
+  readonly ranges: readonly SequenceRange[];
+  readonly rows: number;
+  readonly bytes: number;
+  /** Hours since 1970 in which its events happened; undefined where they are more than HOURS_MAX. */
+  readonly hours: readonly number[] | undefined;
+  /** The row bytes, piece by piece; can be read again. */
+  read(): AsyncIterable<Buffer> | Iterable<Buffer>;
+}
+
+export interface SequenceRange {
+  readonly first: bigint;
+  readonly rows: number;
+}
+
+export type IntactSegment = SegmentScan & { readonly kind: 'segment' };
+
+const HOUR_MS = 3_600_000;
+/** Half a year of hours: beyond it, which they were is of no use to anyone. */
+const HOURS_MAX = 4_096;
+/** Read from the file and handed to the socket in pieces of this size. */
+const CHUNK_BYTES = 256 * 1024;
+
+class Hours {
+  readonly #seen = new Set<number>();
+
+  add(timestampMs: number): void {
+    if (this.#seen.size <= HOURS_MAX) this.#seen.add(Math.floor(timestampMs / HOUR_MS));
+  }
+
+  list(): number[] | undefined {
+    return this.#seen.size > HOURS_MAX ? undefined : [...this.#seen].sort((a, b) => a - b);
+  }
+}
+
+/** Scans a segment's file; the batch of all its rows is there where it has any. */
+export function readSegment(file: string): { scan: SegmentScan; batch: Batch | undefined } {
+  const hash = createHash('sha256');
+  const hours = new Hours();
+  const scan = scanSegment(file, (payload) => {
+    hash.update(payload);
+    walkRows(payload, (_end, timestampMs) => hours.add(timestampMs));
+  });
+  if (scan.kind !== 'segment' || scan.rows === 0) return { scan, batch: undefined };
+  const { head, frames, rows, bytes } = scan;
+  const batch: Batch = {
+    token: hash.digest('hex'),
+    epoch: head.epoch,
+    ranges: joinRanges(frames.map((frame) => ({ first: frame.firstSequence, rows: frame.rows }))),
+    rows,
+    bytes,
+    hours: hours.list(),
+    read: () => readFrames(file, frames),
+  };
+  return { scan, batch };
+}
+
+/** All rows of a segment in memory, to be sent in parts: for the rare segment that ClickHouse does not take as it is. */
+export class SegmentRows {
+  readonly #bytes: Buffer;
+  readonly #epoch: bigint;
+  /** Where each row starts, and behind the last one where it ends. */
+  readonly #starts: Uint32Array;
+  readonly #timestampsMs: Float64Array;
+  readonly #sequences: BigUint64Array;
+  readonly count: number;
+
+  constructor(file: string, { head, rows, bytes, frames }: IntactSegment) {
+    this.#bytes = Buffer.allocUnsafe(bytes);
+    this.#epoch = head.epoch;
+    this.#starts = new Uint32Array(rows + 1);
+    this.#timestampsMs = new Float64Array(rows);
+    this.#sequences = new BigUint64Array(rows);
+    this.count = rows;
+    let at = 0;
+    let row = 0;
+    let frame = 0;
+    scanSegment(file, (payload) => {
+      const start = at;
+      let sequence = frames[frame]?.firstSequence ?? 0n;
+      payload.copy(this.#bytes, start);
+      walkRows(payload, (end, timestampMs) => {
+        this.#timestampsMs[row] = timestampMs;
+        this.#sequences[row] = sequence;
+        row += 1;
+        sequence += 1n;
+        at = start + end;
+        this.#starts[row] = at;
+      });
+      frame += 1;
+    });
+  }
+
+  sequenceOf(row: number): bigint {
+    return this.#sequences[row] ?? 0n;
+  }
+
+  /** The bytes of the rows from `from` up to `to`, not included. */
+  bytesOf(from: number, to: number): Buffer {
+    return this.#bytes.subarray(this.#starts[from], this.#starts[to]);
+  }
+
+  batch(from: number, to: number): Batch {
+    const bytes = this.bytesOf(from, to);
+    const hours = new Hours();
+    const ranges: SequenceRange[] = [];
+    for (let row = from; row < to; row += 1) {
+      hours.add(this.#timestampsMs[row] ?? 0);
+      ranges.push({ first: this.sequenceOf(row), rows: 1 });
+    }
+    return {
+      token: createHash('sha256').update(bytes).digest('hex'),
+      epoch: this.#epoch,
+      ranges: joinRanges(ranges),
+      rows: to - from,
+      bytes: bytes.length,
+      hours: hours.list(),
+      read: () => [bytes],
+    };
+  }
+}
+
+/** Ranges in order, each as long as it can be. */
+export function joinRanges(ranges: readonly SequenceRange[]): SequenceRange[] {
+  const joined: SequenceRange[] = [];
+  for (const range of ranges) {
+    const last = joined.at(-1);
+    if (last !== undefined && last.first + BigInt(last.rows) === range.first) {
+      joined[joined.length - 1] = { first: last.first, rows: last.rows + range.rows };
+    } else {
+      joined.push(range);
+    }
+  }
+  return joined;
+}
+
+async function* readFrames(file: string, frames: readonly FrameRef[]): AsyncGenerator<Buffer> {
+  const handle = await fs.promises.open(file, 'r');
+  try {
+    for (const frame of frames) {
+      const end = frame.payloadOffset + frame.length;
+      for (let at = frame.payloadOffset; at < end; ) {
+        const length = Math.min(CHUNK_BYTES, end - at);
+        const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, at);
+        if (bytesRead === 0) throw new Error(`${file} ended at byte ${at}, inside a frame that was intact`);
+        yield buffer.subarray(0, bytesRead);
+        at += bytesRead;
+      }
+    }
+  } finally {
+    await handle.close();
+  }
+}
