@@ -70,7 +70,7 @@ test('a document of either form gives its events, whatever its layout', () => {
 /** The events of a document by JSON.parse; undefined where it is none, or not of either form. */
 function eventsByParse(text: string): unknown[] | undefined {
   const value = parse(text);
-  if (Array.isArray(value)) return value;
+  if (Array.isArray(value)) return value as unknown[];
   if (typeof value !== 'object' || value === null || Object.keys(value).join(',') !== 'events' || !('events' in value))
     return undefined;
   return Array.isArray(value.events) ? value.events : undefined;

@@ -161,7 +161,7 @@ test('a member given twice is counted twice and found, however its name is spelt
       assert.equal(findDuplicate(bytes, start, end), pointer);
       const found = emptySurvey();
       survey(bytes, start, end, found);
-      assert.equal(found.members + found.innerMembers, countMembers(JSON.parse(text)) + 1);
+      assert.equal(found.members + found.innerMembers, countMembers(JSON.parse(text) as object) + 1);
     }),
     tries(500),
   );
