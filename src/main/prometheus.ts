@@ -157,7 +157,9 @@ export class PrometheusPage {
     this.#set('penstock_encoders', state.encoders);
     this.#set('penstock_dead_letter_bytes', state.deadLetterBytes);
     this.#info.set({ version }, 1);
-    return `${await this.#registry.metrics()}\n${histogramText(this.#sources.latency)}`;
+    // prom-client writes `Nan`, which the format does not know.
+    const text = (await this.#registry.metrics()).replaceAll(/ Nan$/gm, ' NaN');
+    return `${text}\n${histogramText(this.#sources.latency)}`;
   }
 
   #set(name: string, value: number): void {
