@@ -16,6 +16,8 @@ import type { Flusher } from './flusher.js';
  * has taken all that it published; its successor has a channel of its own, so that no count of the dead is taken for it.
  */
 
+/** A backlog that an encoder is through with in well under a millisecond. */
+const LITTLE_BYTES = 32 * 1024;
 /** Bodies remembered because an encoder died of them. */
 const KILLERS_MAX = 256;
 /** From this many deaths on, a body is refused. */
@@ -85,7 +87,10 @@ export class Encoders {
     return `${running} of ${this.#config.encoderThreads} encoder threads are running`;
   }
 
-  /** Hands a request to the encoder that has least to do; undefined where none has room. */
+  /**
+   * Hands a request to the first encoder that has little to do, or else to the one that has least: under light load one
+   * thread is woken for a whole batch instead of all of them for a share each. Undefined where none has room.
+   */
   submit(head: RequestHead, body: Uint8Array): EncoderChannel | undefined {
     const large = body.length > INLINE_BODY_MAX_BYTES;
     let best: EncoderChannel | undefined;
@@ -93,10 +98,10 @@ export class Encoders {
     for (const channel of this.#live) {
       if (channel === undefined || (large && !channel.takesLargeBody)) continue;
       const backlog = channel.backlogBytes;
-      if (backlog < least) {
-        best = channel;
-        least = backlog;
-      }
+      if (backlog >= least) continue;
+      best = channel;
+      least = backlog;
+      if (backlog < LITTLE_BYTES) break;
     }
     if (best?.submit(head, body) !== true) return undefined;
     if (!this.#publishing) {
