@@ -21,6 +21,12 @@ interface Identity {
   readonly held: boolean;
 }
 
+/**
+ * What a socket says when it is asked: who listens, or nothing (`silent`: stopped, or not to be asked), or that it was closed
+ * before it had answered (`leaving`).
+ */
+type Answer = Identity | 'silent' | 'leaving';
+
 export class DataDirLock {
   readonly #server: net.Server;
   readonly #directory: string;
@@ -69,61 +75,68 @@ export class DataDirLock {
   async #contend(): Promise<void> {
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
       const rivals = await this.#rivals();
-      const holder = rivals.find(({ name, identity }) => identity === undefined || identity.held || name < this.#name);
-      if (holder !== undefined) throw inUse(this.#directory, holder.identity);
+      const holder = rivals.find(({ name, answer }) => hasPrecedence(name, answer, this.#name));
+      if (holder !== undefined) throw inUse(this.#directory, holder.answer);
       if (rivals.length === 0) {
         this.#held = true;
         return;
       }
       await sleep(ROUND_MS);
     }
-    throw inUse(this.#directory, undefined);
+    throw inUse(this.#directory, 'silent');
   }
 
   /** Other living processes with a socket here; sockets of the dead are removed. */
-  async #rivals(): Promise<{ name: string; identity: Identity | undefined }[]> {
-    const rivals = [];
+  async #rivals(): Promise<{ name: string; answer: Answer }[]> {
+    const rivals: { name: string; answer: Answer }[] = [];
     for (const name of fs.readdirSync(this.#directory)) {
       if (!name.startsWith(PREFIX) || name === this.#name) continue;
       const answer = await ask(this.#directory, name);
       if (answer === 'dead') fs.rmSync(path.join(this.#directory, name), { force: true });
-      else rivals.push({ name, identity: answer });
+      else rivals.push({ name, answer });
     }
     return rivals;
   }
 }
 
-function inUse(directory: string, identity: Identity | undefined): Error {
+/** Whether whoever gave this answer has the directory, or has the better claim to it. */
+function hasPrecedence(name: string, answer: Answer, ownName: string): boolean {
+  // Who is on his way out has lost against somebody, maybe against us: he is asked again, and is then gone.
+  if (answer === 'leaving') return false;
+  return answer === 'silent' || answer.held || name < ownName;
+}
+
+function inUse(directory: string, holder: Answer): Error {
   const who =
-    identity === undefined ? 'another process' : `the process ${identity.pid}, running since ${identity.startedAt}`;
+    typeof holder === 'string' ? 'another process' : `the process ${holder.pid}, running since ${holder.startedAt}`;
   return new Error(
     `the data directory ${directory} is in use by ${who}: stop it, or give this one its own PENSTOCK_DATA_DIR`,
   );
 }
 
-/** Who listens on a socket; undefined where somebody does but does not say who. */
-async function ask(directory: string, name: string): Promise<Identity | undefined | 'dead'> {
+async function ask(directory: string, name: string): Promise<Answer | 'dead'> {
   return withShortPath(directory, name, (file) => {
-    const { promise, resolve } = withResolvers<Identity | undefined | 'dead'>();
+    const { promise, resolve } = withResolvers<Answer | 'dead'>();
     const socket = net.connect(file);
     let text = '';
-    socket.setTimeout(ANSWER_MS, () => resolve(undefined));
+    socket.setTimeout(ANSWER_MS, () => resolve('silent'));
     socket.on('data', (data) => {
       text += data.toString();
     });
     socket.on('end', () => resolve(parseIdentity(text)));
-    socket.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? 'dead' : undefined),
-    );
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code === 'ECONNREFUSED' || code === 'ENOENT') resolve('dead');
+      else resolve(code === 'ECONNRESET' || code === 'EPIPE' ? 'leaving' : 'silent');
+    });
     return promise.finally(() => socket.destroy());
   });
 }
 
-function parseIdentity(text: string): Identity | undefined {
+function parseIdentity(text: string): Answer {
   try {
     return JSON.parse(text) as Identity;
   } catch {
-    return undefined;
+    return 'leaving';
   }
 }
 

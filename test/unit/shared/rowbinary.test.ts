@@ -209,7 +209,7 @@ const SHORTEST: ValidEvent = {
   timestampMs: 1000,
   campaignId: '',
   tags: [],
-  metadata: new Uint8Array(0),
+  metadata: Buffer.alloc(0),
 };
 
 test('whole rows are read back by the table of schema.sql, column by column', async () => {
