@@ -64,15 +64,34 @@ export function writeLongString(sink: Sink, value: string): void {
   sink.at = at + 4 + length;
 }
 
-/** Length, then `length` bytes that are already UTF-8. */
-export function writeStringBytes(sink: Sink, bytes: Uint8Array, start: number, end: number): void {
+/** String from bytes that are already UTF-8. */
+export function writeStringBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
   writeVarint(sink, end - start);
-  sink.buffer.set(bytes.subarray(start, end), sink.at);
-  sink.at += end - start;
+  copyBytes(sink, bytes, start, end);
+}
+
+/** Length in bytes as u32, then the bytes. */
+export function writeLongStringBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
+  sink.view.setUint32(sink.at, end - start, true);
+  sink.at += 4;
+  copyBytes(sink, bytes, start, end);
+}
+
+function copyBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
+  const { buffer, at } = sink;
+  const length = end - start;
+  if (length <= SHORT_STRING) for (let i = 0; i < length; i += 1) buffer[at + i] = bytes[start + i] ?? 0;
+  else bytes.copy(buffer, at, start, end);
+  sink.at = at + length;
+}
+
+/** The head of an Array; its elements follow. */
+export function writeArrayLength(sink: Sink, length: number): void {
+  writeVarint(sink, length);
 }
 
 export function writeStringArray(sink: Sink, values: readonly string[]): void {
-  writeVarint(sink, values.length);
+  writeArrayLength(sink, values.length);
   for (const value of values) writeString(sink, value);
 }
 

@@ -1,5 +1,6 @@
 import { createXXHash128 } from 'hash-wasm';
-import { type Sink, writeInt64, writeLongString } from '../../shared/rowbinary.js';
+import { type Sink, writeInt64, writeLongString, writeLongStringBytes } from '../../shared/rowbinary.js';
+import type { EventScanner } from './scan-event.js';
 
 /**
  * The derived id of an event without `event_id` (docs/event-id.md, with test vectors): a UUID of version 8 over XXH3-128
@@ -43,7 +44,29 @@ export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
   writeUint32(scratch, event.metadata.length);
   scratch.buffer.set(event.metadata, scratch.at);
   scratch.at += event.metadata.length;
+  return hash(scratch);
+}
 
+/** The same id for an event that was scanned in `text`. */
+export function deriveScannedId(text: Buffer, event: EventScanner, scratch: Sink): Uint8Array {
+  scratch.at = 0;
+  scratch.buffer[scratch.at++] = VERSION;
+  writeLongStringBytes(scratch, text, event.eventName.start, event.eventName.end);
+  writeLongStringBytes(scratch, text, event.channel.start, event.channel.end);
+  writeLongStringBytes(scratch, text, event.userId.start, event.userId.end);
+  writeLongStringBytes(scratch, text, event.campaignId.start, event.campaignId.end);
+  writeInt64(scratch, event.timestampMs);
+  writeUint32(scratch, event.tagCount);
+  for (let i = 0; i < event.tagCount; i += 1) {
+    const tag = event.tags[i];
+    if (tag !== undefined) writeLongStringBytes(scratch, text, tag.start, tag.end);
+  }
+  writeLongStringBytes(scratch, event.metadata, 0, event.metadataLength);
+  return hash(scratch);
+}
+
+/** The UUID over what stands in the scratch memory up to its mark. */
+function hash(scratch: Sink): Uint8Array {
   const id = hasher.init().update(scratch.buffer.subarray(0, scratch.at)).digest('binary');
   id[6] = ((id[6] ?? 0) & 0x0f) | 0x80; // version 8
   id[8] = ((id[8] ?? 0) & 0x3f) | 0x80; // variant of RFC 9562

@@ -26,7 +26,7 @@ export interface ValidEvent {
   campaignId: string;
   tags: readonly string[];
   /** The JSON text without white space outside strings; empty where there is none. Bytes of this object's buffer. */
-  metadata: Uint8Array;
+  metadata: Buffer;
   /** The producer's own id, 16 bytes in the order of its text. */
   eventId: Uint8Array | undefined;
 }
@@ -64,7 +64,7 @@ function fieldOf(path: string): string {
 type Field = keyof EventInput;
 
 const REQUIRED: readonly Field[] = ['event_name', 'channel', 'user_id', 'timestamp'];
-const EMPTY = new Uint8Array(0);
+const EMPTY = Buffer.alloc(0);
 const NO_TAGS: readonly string[] = [];
 /** Metadata may be as deep as it is long; nothing else nests. Deeper text is refused before it is parsed. */
 const DEPTH_MAX = EVENT_LIMITS.metadataMaxBytes + 2;

@@ -1,0 +1,294 @@
+import { isUtf8 } from 'node:buffer';
+import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
+import { scanObject, SCAN_FAILED, type ObjectCopy } from './scan-json.js';
+import type { ValidationOptions } from './validate.js';
+
+/**
+ * The one-pass encoder's reading half: takes an event apart straight from the bytes of its text, once, without building a
+ * value. It knows plain events only: known members without escapes in names or values, a whole number of digits for a
+ * timestamp, metadata of moderate shape. Anything else it hands back, valid or not, to JSON.parse and the schema
+ * (validate.ts), which stay the definition of what is valid and the source of every message. So it may refuse to decide as
+ * often as it likes, and must never accept what they would refuse, nor read a field differently; differential tests hold it
+ * to that.
+ */
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const OPEN_ARRAY = 0x5b;
+const CLOSE_ARRAY = 0x5d;
+const BACKSLASH = 0x5c;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+const ZERO = 0x30;
+const NINE = 0x39;
+const STAR = 0x2a;
+
+/** Members of an event, by their bit in the mask of those that were seen. */
+const MEMBERS = [
+  'event_name',
+  'channel',
+  'user_id',
+  'timestamp',
+  'campaign_id',
+  'tags',
+  'metadata',
+  'event_id',
+] as const;
+type Member = (typeof MEMBERS)[number];
+const NAMES: readonly Uint8Array[] = MEMBERS.map((name) => Buffer.from(name));
+const BIT = Object.fromEntries(MEMBERS.map((name, index) => [name, 1 << index])) as Readonly<Record<Member, number>>;
+const REQUIRED = BIT.event_name | BIT.channel | BIT.user_id | BIT.timestamp;
+
+/** 2^53 has 16 digits: so many are always exact. */
+const DIGITS_MAX = 15;
+const UUID_CHARS = 36;
+const UUID_DASHES = new Set([8, 13, 18, 23]);
+
+/** Where a field's bytes stand in the text; empty where the event does not have it. */
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** The value of each hexadecimal digit's byte, -1 for the others. */
+const HEX_VALUE = Int8Array.from({ length: 256 }, (_, byte) => {
+  const value = Number.parseInt(String.fromCharCode(byte), 16);
+  return Number.isNaN(value) ? -1 : value;
+});
+
+export class EventScanner {
+  readonly eventName: Span = { start: 0, end: 0 };
+  readonly channel: Span = { start: 0, end: 0 };
+  readonly userId: Span = { start: 0, end: 0 };
+  readonly campaignId: Span = { start: 0, end: 0 };
+  timestampMs = 0;
+  readonly tags: Span[] = Array.from({ length: EVENT_LIMITS.tagsMax }, () => ({ start: 0, end: 0 }));
+  tagCount = 0;
+  /** Metadata without white space outside strings, and how many bytes of it are used. */
+  readonly metadata = Buffer.alloc(EVENT_LIMITS.metadataMaxBytes);
+  metadataLength = 0;
+  /** The producer's own id, where `hasEventId`. */
+  readonly eventId = new Uint8Array(16);
+  hasEventId = false;
+
+  readonly #channels: readonly Uint8Array[];
+  readonly #futureToleranceMs: number;
+  readonly #copy: ObjectCopy = { out: this.metadata, length: 0, nonAscii: false };
+  #seen = 0;
+  #nonAscii = false;
+
+  constructor({ channels, futureToleranceS }: ValidationOptions) {
+    this.#channels = channels.map((channel) => Buffer.from(channel));
+    this.#futureToleranceMs = futureToleranceS * 1000;
+  }
+
+  /** Whether the text is a plain valid event; its fields are then set, until the next call. */
+  scan(text: Buffer, start: number, end: number, arrivalMs: number): boolean {
+    this.#reset();
+    let at = skip(text, start, end);
+    if (text[at] !== OPEN_OBJECT) return false;
+    at = skip(text, at + 1, end);
+    for (;;) {
+      at = this.#member(text, at, end);
+      if (at === SCAN_FAILED) return false;
+      const byte = text[at];
+      at = skip(text, at + 1, end);
+      if (byte === COMMA) continue;
+      if (byte !== CLOSE_OBJECT || at !== end) return false;
+      break;
+    }
+    return (
+      (this.#seen & REQUIRED) === REQUIRED &&
+      this.timestampMs <= arrivalMs + this.#futureToleranceMs &&
+      (!this.#nonAscii || isUtf8(text.subarray(start, end)))
+    );
+  }
+
+  #reset(): void {
+    this.#seen = 0;
+    this.#nonAscii = false;
+    this.campaignId.end = this.campaignId.start;
+    this.tagCount = 0;
+    this.metadataLength = 0;
+    this.hasEventId = false;
+  }
+
+  /** One member from its name's quote; returns where the comma or brace behind it stands. */
+  #member(text: Buffer, start: number, end: number): number {
+    const index = memberAt(text, start);
+    if (index === -1) return SCAN_FAILED;
+    const bit = 1 << index;
+    if ((this.#seen & bit) !== 0) return SCAN_FAILED;
+    this.#seen |= bit;
+    let at = skip(text, start + (NAMES[index]?.length ?? 0) + 2, end);
+    if (text[at] !== COLON) return SCAN_FAILED;
+    at = skip(text, at + 1, end);
+    at = this.#value(bit, text, at, end);
+    return at === SCAN_FAILED ? SCAN_FAILED : skip(text, at, end);
+  }
+
+  #value(bit: number, text: Buffer, at: number, end: number): number {
+    switch (bit) {
+      case BIT.event_name:
+        return this.#eventName(text, at, end);
+      case BIT.channel:
+        return this.#channel(text, at, end);
+      case BIT.user_id:
+        return this.#string(text, at, end, this.userId, 1, EVENT_LIMITS.userIdMaxBytes);
+      case BIT.timestamp:
+        return this.#timestamp(text, at, end);
+      case BIT.event_id:
+        return this.#eventId(text, at, end);
+      default:
+        return isNull(text, at) ? at + 4 : this.#optional(bit, text, at, end);
+    }
+  }
+
+  #optional(bit: number, text: Buffer, at: number, end: number): number {
+    switch (bit) {
+      case BIT.campaign_id:
+        return this.#string(text, at, end, this.campaignId, 0, EVENT_LIMITS.campaignIdMaxBytes);
+      case BIT.tags:
+        return this.#tags(text, at, end);
+      default:
+        return this.#metadata(text, at, end);
+    }
+  }
+
+  /** A string without escapes, of `min` to `max` bytes; returns where its value ends in the text. */
+  #string(text: Buffer, at: number, end: number, span: Span, min: number, max: number): number {
+    if (text[at] !== QUOTE) return SCAN_FAILED;
+    const start = at + 1;
+    const limit = Math.min(end, start + max + 1);
+    let bits = 0;
+    for (let i = start; i < limit; i += 1) {
+      const byte = text[i] ?? 0;
+      if (byte === QUOTE) {
+        if (i - start < min) return SCAN_FAILED;
+        if (bits >= 0x80) this.#nonAscii = true;
+        span.start = start;
+        span.end = i;
+        return i + 1;
+      }
+      if (byte === BACKSLASH || byte < 0x20) return SCAN_FAILED;
+      bits |= byte;
+    }
+    return SCAN_FAILED;
+  }
+
+  #eventName(text: Buffer, at: number, end: number): number {
+    const behind = this.#string(text, at, end, this.eventName, 1, EVENT_LIMITS.eventNameMaxBytes);
+    const { start, end: nameEnd } = this.eventName;
+    return behind !== SCAN_FAILED && nameEnd - start === 1 && text[start] === STAR ? SCAN_FAILED : behind;
+  }
+
+  #channel(text: Buffer, at: number, end: number): number {
+    const behind = this.#string(text, at, end, this.channel, 1, EVENT_LIMITS.tagMaxBytes);
+    if (behind === SCAN_FAILED) return SCAN_FAILED;
+    const { start, end: channelEnd } = this.channel;
+    for (const channel of this.#channels) {
+      if (channel.length === channelEnd - start && startsWith(text, start, channel)) return behind;
+    }
+    return SCAN_FAILED;
+  }
+
+  #timestamp(text: Buffer, start: number, end: number): number {
+    let value = 0;
+    let at = start;
+    for (; at < end && at - start <= DIGITS_MAX; at += 1) {
+      const byte = text[at] ?? 0;
+      if (byte < ZERO || byte > NINE) break;
+      value = value * 10 + (byte - ZERO);
+    }
+    const digits = at - start;
+    // A zero in front is no JSON, a zero alone no timestamp; a fraction or exponent ends the digits and is not plain.
+    if (digits === 0 || digits > DIGITS_MAX || text[start] === ZERO) return SCAN_FAILED;
+    this.timestampMs = value >= MILLISECONDS_FROM ? value : value * 1000;
+    return at;
+  }
+
+  #tags(text: Buffer, start: number, end: number): number {
+    if (text[start] !== OPEN_ARRAY) return SCAN_FAILED;
+    let at = skip(text, start + 1, end);
+    if (text[at] === CLOSE_ARRAY) return at + 1;
+    for (;;) {
+      const span = this.tags[this.tagCount];
+      if (span === undefined) return SCAN_FAILED;
+      at = this.#string(text, at, end, span, 1, EVENT_LIMITS.tagMaxBytes);
+      if (at === SCAN_FAILED) return SCAN_FAILED;
+      this.tagCount += 1;
+      at = skip(text, at, end);
+      const byte = text[at];
+      if (byte === CLOSE_ARRAY) return at + 1;
+      if (byte !== COMMA) return SCAN_FAILED;
+      at = skip(text, at + 1, end);
+    }
+  }
+
+  #metadata(text: Buffer, at: number, end: number): number {
+    const copy = this.#copy;
+    const limit = Math.min(end, at + EVENT_LIMITS.metadataMaxBytes);
+    const behind = scanObject(text, at, limit, copy);
+    if (behind === SCAN_FAILED) return SCAN_FAILED;
+    this.metadataLength = copy.length;
+    if (copy.nonAscii) this.#nonAscii = true;
+    return behind;
+  }
+
+  #eventId(text: Buffer, at: number, end: number): number {
+    const start = at + 1;
+    if (text[at] !== QUOTE || start + UUID_CHARS >= end || text[start + UUID_CHARS] !== QUOTE) return SCAN_FAILED;
+    let nibble = 0;
+    for (let i = 0; i < UUID_CHARS; i += 1) {
+      const byte = text[start + i] ?? 0;
+      if (UUID_DASHES.has(i)) {
+        if (byte !== 0x2d) return SCAN_FAILED;
+        continue;
+      }
+      const value = HEX_VALUE[byte] ?? -1;
+      if (value === -1) return SCAN_FAILED;
+      const index = nibble >> 1;
+      this.eventId[index] = (nibble & 1) === 0 ? value << 4 : (this.eventId[index] ?? 0) | value;
+      nibble += 1;
+    }
+    this.hasEventId = true;
+    return start + UUID_CHARS + 1;
+  }
+}
+
+/** Index in MEMBERS of the name whose opening quote is at `at`; -1 for any other. */
+function memberAt(text: Buffer, at: number): number {
+  if (text[at] !== QUOTE) return -1;
+  for (let index = 0; index < NAMES.length; index += 1) {
+    const name = NAMES[index];
+    if (
+      name !== undefined &&
+      text[at + 1] === name[0] &&
+      text[at + 1 + name.length] === QUOTE &&
+      startsWith(text, at + 1, name)
+    ) {
+      return index;
+    }
+  }
+  return -1;
+}
+
+function startsWith(text: Buffer, at: number, bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i += 1) if (text[at + i] !== bytes[i]) return false;
+  return true;
+}
+
+function isNull(text: Buffer, at: number): boolean {
+  return text[at] === 0x6e && text[at + 1] === 0x75 && text[at + 2] === 0x6c && text[at + 3] === 0x6c;
+}
+
+function skip(text: Buffer, at: number, end: number): number {
+  let i = at;
+  while (i < end) {
+    const byte = text[i];
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
+    i += 1;
+  }
+  return i;
+}

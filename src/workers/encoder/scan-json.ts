@@ -1,0 +1,219 @@
+/**
+ * Checks the grammar of a JSON object's text and copies it without white space outside strings, in one pass over the bytes.
+ * It hands back (SCAN_FAILED) whatever is not JSON, and whatever is not plain: `\u` escapes, more than DEPTH_MAX levels, an
+ * object of more than MEMBERS_MAX members, a member given twice. It never looks beyond `end`.
+ */
+
+export const SCAN_FAILED = -1;
+
+export interface ObjectCopy {
+  /** Has room for the whole text. */
+  readonly out: Uint8Array;
+  /** Bytes of the copy. */
+  length: number;
+  /** There is a byte beyond ASCII; whether it is UTF-8 is the caller's to find out. */
+  nonAscii: boolean;
+}
+
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const MINUS = 0x2d;
+const PLUS = 0x2b;
+const POINT = 0x2e;
+const ZERO = 0x30;
+const NINE = 0x39;
+const OPEN_ARRAY = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_ARRAY = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+
+const DEPTH_MAX = 16;
+const MEMBERS_MAX = 32;
+
+/** What may stand behind a backslash, `u` left out. */
+const ESCAPES = Uint8Array.from({ length: 256 }, (_, byte) =>
+  '"\\/bfnrt'.includes(String.fromCharCode(byte)) ? 1 : 0,
+);
+const LITERALS = [Buffer.from('true'), Buffer.from('false'), Buffer.from('null')] as const;
+
+/** Where the names of the members of each open object stand in the copy, by level. */
+const names = Array.from({ length: DEPTH_MAX }, () => new Int32Array(2 * MEMBERS_MAX));
+
+/** The object that begins at `at`; returns the position behind it. */
+export function scanObject(text: Uint8Array, at: number, end: number, copy: ObjectCopy): number {
+  copy.length = 0;
+  copy.nonAscii = false;
+  if (text[at] !== OPEN_OBJECT) return SCAN_FAILED;
+  return objectAt(text, at, end, copy, 0);
+}
+
+function objectAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy, level: number): number {
+  const seen = names[level];
+  if (seen === undefined) return SCAN_FAILED;
+  const { out } = copy;
+  out[copy.length++] = OPEN_OBJECT;
+  let at = skip(text, start + 1, end);
+  if (at < end && text[at] === CLOSE_OBJECT) {
+    out[copy.length++] = CLOSE_OBJECT;
+    return at + 1;
+  }
+  for (let members = 0; members < MEMBERS_MAX; members += 1) {
+    const nameFrom = copy.length;
+    at = stringAt(text, at, end, copy);
+    if (at === SCAN_FAILED || !isNew(out, seen, members, nameFrom, copy.length)) return SCAN_FAILED;
+    at = skip(text, at, end);
+    if (at >= end || text[at] !== COLON) return SCAN_FAILED;
+    out[copy.length++] = COLON;
+    at = valueAt(text, skip(text, at + 1, end), end, copy, level + 1);
+    if (at === SCAN_FAILED) return SCAN_FAILED;
+    at = skip(text, at, end);
+    if (at >= end) return SCAN_FAILED;
+    const byte = text[at] ?? 0;
+    if (byte !== COMMA && byte !== CLOSE_OBJECT) return SCAN_FAILED;
+    out[copy.length++] = byte;
+    if (byte === CLOSE_OBJECT) return at + 1;
+    at = skip(text, at + 1, end);
+  }
+  return SCAN_FAILED;
+}
+
+/** Notes a member's name; false where it was there before. A name with an escape could be another's twin: not plain. */
+function isNew(out: Uint8Array, seen: Int32Array, members: number, from: number, to: number): boolean {
+  for (let i = from; i < to; i += 1) if (out[i] === BACKSLASH) return false;
+  for (let member = 0; member < members; member += 1) {
+    const otherFrom = seen[2 * member] ?? 0;
+    if ((seen[2 * member + 1] ?? 0) - otherFrom === to - from && isSame(out, otherFrom, from, to - from)) return false;
+  }
+  seen[2 * members] = from;
+  seen[2 * members + 1] = to;
+  return true;
+}
+
+function isSame(bytes: Uint8Array, a: number, b: number, length: number): boolean {
+  for (let i = 0; i < length; i += 1) if (bytes[a + i] !== bytes[b + i]) return false;
+  return true;
+}
+
+function arrayAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy, level: number): number {
+  if (level >= DEPTH_MAX) return SCAN_FAILED;
+  const { out } = copy;
+  out[copy.length++] = OPEN_ARRAY;
+  let at = skip(text, start + 1, end);
+  if (at < end && text[at] === CLOSE_ARRAY) {
+    out[copy.length++] = CLOSE_ARRAY;
+    return at + 1;
+  }
+  for (;;) {
+    at = valueAt(text, at, end, copy, level + 1);
+    if (at === SCAN_FAILED) return SCAN_FAILED;
+    at = skip(text, at, end);
+    if (at >= end) return SCAN_FAILED;
+    const byte = text[at] ?? 0;
+    if (byte !== COMMA && byte !== CLOSE_ARRAY) return SCAN_FAILED;
+    out[copy.length++] = byte;
+    if (byte === CLOSE_ARRAY) return at + 1;
+    at = skip(text, at + 1, end);
+  }
+}
+
+function valueAt(text: Uint8Array, at: number, end: number, copy: ObjectCopy, level: number): number {
+  if (at >= end) return SCAN_FAILED;
+  switch (text[at]) {
+    case QUOTE:
+      return stringAt(text, at, end, copy);
+    case OPEN_OBJECT:
+      return objectAt(text, at, end, copy, level);
+    case OPEN_ARRAY:
+      return arrayAt(text, at, end, copy, level);
+    case 0x74: // true
+      return literalAt(text, at, end, copy, LITERALS[0]);
+    case 0x66: // false
+      return literalAt(text, at, end, copy, LITERALS[1]);
+    case 0x6e: // null
+      return literalAt(text, at, end, copy, LITERALS[2]);
+    default:
+      return numberAt(text, at, end, copy);
+  }
+}
+
+function literalAt(text: Uint8Array, at: number, end: number, copy: ObjectCopy, literal: Uint8Array): number {
+  if (at + literal.length > end) return SCAN_FAILED;
+  for (let i = 0; i < literal.length; i += 1) {
+    const byte = literal[i] ?? 0;
+    if (text[at + i] !== byte) return SCAN_FAILED;
+    copy.out[copy.length++] = byte;
+  }
+  return at + literal.length;
+}
+
+function stringAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy): number {
+  if (start >= end || text[start] !== QUOTE) return SCAN_FAILED;
+  const { out } = copy;
+  let to = copy.length;
+  out[to++] = QUOTE;
+  let bits = 0;
+  for (let at = start + 1; at < end; at += 1) {
+    const byte = text[at] ?? 0;
+    out[to++] = byte;
+    if (byte === QUOTE) {
+      copy.length = to;
+      if (bits >= 0x80) copy.nonAscii = true;
+      return at + 1;
+    }
+    if (byte < 0x20) return SCAN_FAILED;
+    if (byte === BACKSLASH) {
+      at += 1;
+      const escaped = text[at] ?? 0;
+      if (at >= end || ESCAPES[escaped] !== 1) return SCAN_FAILED;
+      out[to++] = escaped;
+      continue;
+    }
+    bits |= byte;
+  }
+  return SCAN_FAILED;
+}
+
+/** RFC 8259: [minus] int [frac] [exp]. */
+function numberAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy): number {
+  let at = start;
+  if (at < end && text[at] === MINUS) at += 1;
+  const whole = digitsAt(text, at, end);
+  if (whole === at || (text[at] === ZERO && whole > at + 1)) return SCAN_FAILED;
+  at = whole;
+  if (at < end && text[at] === POINT) {
+    const fraction = digitsAt(text, at + 1, end);
+    if (fraction === at + 1) return SCAN_FAILED;
+    at = fraction;
+  }
+  if (at < end && (text[at] === 0x65 || text[at] === 0x45)) {
+    at += 1;
+    if (at < end && (text[at] === PLUS || text[at] === MINUS)) at += 1;
+    const exponent = digitsAt(text, at, end);
+    if (exponent === at) return SCAN_FAILED;
+    at = exponent;
+  }
+  for (let i = start; i < at; i += 1) copy.out[copy.length++] = text[i] ?? 0;
+  return at;
+}
+
+function digitsAt(text: Uint8Array, start: number, end: number): number {
+  let at = start;
+  while (at < end) {
+    const byte = text[at] ?? 0;
+    if (byte < ZERO || byte > NINE) break;
+    at += 1;
+  }
+  return at;
+}
+
+function skip(text: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end) {
+    const byte = text[i];
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
+    i += 1;
+  }
+  return i;
+}
