@@ -1,7 +1,7 @@
 /** JSON texts that parsers stumble over, after RFC 8259: some valid, some not; which is which, JSON.parse decides. */
 export const JSON_TEXTS: readonly (string | Buffer)[] = [
   // numbers
-  ...[
+  [
     '0',
     '-0',
     '00',
@@ -22,33 +22,11 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '0e0',
     '0x1',
   ],
-  ...[
-    '1e400',
-    '-1e400',
-    '1e-400',
-    '123456789012345678901234567890',
-    '9007199254740993',
-    '1723475612.0',
-    '1.723475612e9',
-  ],
-  ...['NaN', 'Infinity', '-Infinity', '1_000', '1 2', '2.', '١'],
+  ['1e400', '-1e400', '1e-400', '123456789012345678901234567890', '9007199254740993', '1723475612.0', '1.723475612e9'],
+  ['NaN', 'Infinity', '-Infinity', '1_000', '1 2', '2.', '١'],
   // strings
-  ...[
-    '""',
-    '"a"',
-    '"',
-    '"a',
-    "'a'",
-    '"\\""',
-    '"\\\\"',
-    '"\\"',
-    '"\\/"',
-    '"\\b\\f\\n\\r\\t"',
-    '"\\x41"',
-    '"\\a"',
-    '"\\',
-  ],
-  ...[
+  ['""', '"a"', '"', '"a', "'a'", '"\\""', '"\\\\"', '"\\"', '"\\/"', '"\\b\\f\\n\\r\\t"', '"\\x41"', '"\\a"', '"\\'],
+  [
     '"\\u0041"',
     '"\\u00e9"',
     '"\\u004"',
@@ -59,11 +37,11 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '"\\ud83d\\u0041"',
     '"\\ude00\\ud83d"',
   ],
-  ...['"\u0000"', '"\u001f"', '"\n"', '"\t"', '"\u007f"', '"\u2028"', '"é"', '"😀"', '"\\u0000"', '"*"'],
+  ['"\u0000"', '"\u001f"', '"\n"', '"\t"', '"\u007f"', '"\u2028"', '"é"', '"😀"', '"\\u0000"', '"*"'],
   // literals
-  ...['true', 'false', 'null', 'True', 'nul', 'nulll', 'truefalse', 'undefined', 'null ', ' null'],
+  ['true', 'false', 'null', 'True', 'nul', 'nulll', 'truefalse', 'undefined', 'null ', ' null'],
   // arrays and objects
-  ...[
+  [
     '[]',
     '[ ]',
     '[1]',
@@ -79,7 +57,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '[{}]',
     '[null]',
   ],
-  ...[
+  [
     '{}',
     '{ }',
     '{"a":1}',
@@ -94,7 +72,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '{',
     '}',
   ],
-  ...[
+  [
     '{"a":1,"a":2}',
     '{"a":1,"\\u0061":2}',
     '{"a":{"b":1,"b":1}}',
@@ -103,7 +81,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '{"":1,"":2}',
     '{"a":1,"b":{"a":1}}',
   ],
-  ...[
+  [
     '{"__proto__":1}',
     '{"__proto__":{"a":1},"a":1}',
     '{"constructor":1,"toString":2}',
@@ -111,7 +89,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '{"a":[{"a":1},{"a":1}]}',
   ],
   // white space and what is not
-  ...[
+  [
     '',
     ' ',
     '\t\n\r 1',
@@ -129,7 +107,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
     '[] 1',
   ],
   // names of members
-  ...['"metadata"', '"event_name"', '"\\u006detadata"', '"event_id"', '"metadata ": 1, "x"', '"campaign_id"', '"tags"'],
+  ['"metadata"', '"event_name"', '"\\u006detadata"', '"event_id"', '"metadata ": 1, "x"', '"campaign_id"', '"tags"'],
   // depth and width
   '['.repeat(15) + ']'.repeat(15),
   '['.repeat(40) + ']'.repeat(40),
@@ -143,7 +121,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
   `{"a":1${' '.repeat(16_384 - 7)}}`,
   `{"a":1${' '.repeat(16_384 - 6)}}`,
   // not UTF-8
-  ...[
+  [
     [0xff],
     [0xc3],
     [0xc3, 0x28],
@@ -155,7 +133,7 @@ export const JSON_TEXTS: readonly (string | Buffer)[] = [
   ].map((bytes) => Buffer.concat([Buffer.from('"a'), Buffer.from(bytes), Buffer.from('"')])),
   Buffer.from([0xff]),
   Buffer.from([0x22, 0x80, 0x22]),
-];
+].flat();
 
 /** A small seeded generator (mulberry32), so that a failing case can be had again. */
 export class Random {
