@@ -70,6 +70,9 @@ async function within(ms: number, step: Promise<void>, name: string, log: Logger
       resolve();
     }, ms);
   });
-  await Promise.race([step, timeout]);
+  const ended = step.catch((error: unknown) => {
+    log.warn({ step: name, err: error }, 'a step of the shutdown failed; what follows it is done all the same');
+  });
+  await Promise.race([ended, timeout]);
   clearTimeout(timer);
 }
