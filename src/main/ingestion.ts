@@ -54,6 +54,7 @@ export class Ingestion {
       keys: this.keys,
       bodyMaxBytes: config.bodyMaxBytes,
       admit: () => admit(this.#state()),
+      hasRoom: () => this.requests.bytes < config.inFlightMaxBytes,
       overloaded: () => overloaded(this.#state()),
     });
     this.#rateTimer = setInterval(() => this.#measureRate(), RATE_INTERVAL_MS).unref();

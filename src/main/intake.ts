@@ -22,6 +22,8 @@ export interface IntakeDeps {
   readonly bodyMaxBytes: number;
   /** Why no further request may come in now. */
   readonly admit: () => Refusal | undefined;
+  /** Whether a request that is in may grow: it is itself among those that are counted for `admit`. */
+  readonly hasRoom: () => boolean;
   readonly overloaded: () => Refusal;
 }
 
@@ -113,9 +115,8 @@ export class Intake {
         return;
       }
       if (piece.byteLength > 0) {
-        const refusal = this.#deps.admit();
-        if (refusal !== undefined && refusal.code === 'overloaded') {
-          this.#deps.responder.refuse(request, refusal);
+        if (!this.#deps.hasRoom()) {
+          this.#deps.responder.refuse(request, this.#deps.overloaded());
           return;
         }
         this.#deps.requests.grow(request, piece.byteLength);

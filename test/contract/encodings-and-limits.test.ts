@@ -1,17 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import zlib from 'node:zlib';
-import {
-  type Answered,
-  assertAccepted,
-  assertRefused,
-  event,
-  metrics,
-  postBulk,
-  postEvent,
-  send,
-} from '../support/requests.js';
-import { Service, until } from '../support/service.js';
+import { assertAccepted, assertRefused, event, metrics, postBulk, postEvent } from '../support/requests.js';
+import { Service } from '../support/service.js';
 import { requestBytes, Wire } from '../support/wire.js';
 
 /** api.md: content encodings, the body limit before and after decoding, the number of events, and large bodies at once. */
@@ -263,34 +254,4 @@ describe('large bodies', () => {
     for (const answer of answers) assert.equal(answer.body.accepted, 10_000, answer.text);
     for (const name of names) assert.equal(await total(name), 10_000);
   });
-
-  test('do not hold up single events that come after them', async () => {
-    const answeredInOrder: string[] = [];
-    const note = async (what: string, answer: Promise<Answered>): Promise<Answered> => {
-      const settled = await answer;
-      answeredInOrder.push(what);
-      return settled;
-    };
-    // As many as there are encoders and more, so that no single event finds an idle one.
-    const bulks = Array.from({ length: 6 }, (_, i) =>
-      note('bulk', postBulk(service, heavy(`beside_${i}`, 10_000), { prefer: 'return=minimal' })),
-    );
-    // Bodies are on their way when main has counted them.
-    await waitForBodies(20 * MIB);
-    const singles: Promise<Answered>[] = [];
-    for (let i = 0; i < 20; i += 1)
-      singles.push(note('single', postEvent(service, event({ event_name: 'between', user_id: `u${i}` }))));
-    for (const answer of await Promise.all(singles)) assertAccepted(answer);
-    for (const answer of await Promise.all(bulks)) assert.equal(answer.body.accepted, 10_000, answer.text);
-    const lastSingle = answeredInOrder.lastIndexOf('single');
-    assert.ok(answeredInOrder.indexOf('bulk', lastSingle) !== -1, answeredInOrder.join(' '));
-  });
 });
-
-async function waitForBodies(bytes: number): Promise<void> {
-  await until(async () => {
-    const { text } = await send(`${service.adminUrl}/metrics`);
-    const line = text.split('\n').find((each) => each.startsWith('penstock_body_bytes '));
-    return Number(line?.split(' ')[1]) >= bytes;
-  }, `${bytes} bytes of bodies are on their way`);
-}
