@@ -47,7 +47,7 @@ export function closesConnection(): boolean {
 }
 
 /** Answers above this many bytes are written with back-pressure; smaller ones fit any socket buffer. */
-const ONE_WRITE_MAX_BYTES = 64 * 1024;
+export const ONE_WRITE_MAX_BYTES = 64 * 1024;
 
 export function statusLine(status: number): string {
   return STATUS_LINES[status] ?? `${status} Unknown`;
@@ -64,8 +64,8 @@ export function send(res: HttpResponse, reply: Reply): void {
     for (const [name, value] of reply.headers ?? []) res.writeHeader(name, value);
     const close = reply.close === true || closing;
     const isLarge = Buffer.byteLength(reply.body) > ONE_WRITE_MAX_BYTES;
-    // `end` writes it itself.
-    if (close && (isLarge || reply.headOnly === true)) res.writeHeader('Connection', 'close');
+    // `end` and `sendLarge` write it themselves.
+    if (close && reply.headOnly === true) res.writeHeader('Connection', 'close');
     if (reply.headOnly === true) {
       // Given any argument, even undefined, endWithoutBody does not end the answer, and an answer that is not ended when its
       // handler returns ends the process.
@@ -78,15 +78,21 @@ export function send(res: HttpResponse, reply: Reply): void {
       return;
     }
     const bytes = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;
-    sendLarge(res, bytes);
+    sendLarge(res, bytes, () => undefined, close);
   });
 }
 
-function sendLarge(res: HttpResponse, bytes: Uint8Array): void {
-  const [, done] = res.tryEnd(bytes, bytes.length);
-  if (done) return;
+/** Sends a body behind a head that is written, as fast as it is read; calls `done` when all of it is out. */
+export function sendLarge(res: HttpResponse, bytes: Uint8Array, done: () => void, close = closing): void {
+  if (close) res.writeHeader('Connection', 'close');
+  const [, isOut] = res.tryEnd(bytes, bytes.length);
+  if (isOut) {
+    done();
+    return;
+  }
   res.onWritable((offset) => {
-    const [ok] = res.tryEnd(bytes.subarray(offset), bytes.length);
+    const [ok, isRestOut] = res.tryEnd(bytes.subarray(offset), bytes.length);
+    if (isRestOut) done();
     return ok;
   });
 }

@@ -5,7 +5,8 @@ import type { ApiKeyState } from './api-keys.js';
  * Every request whose head was read and that has no answer yet, by number. The number crosses threads instead of the
  * request; it is free again only when its answer has come back, so that no late answer meets another request.
  *
- * Invariant 4: there are never more than `maxRequests` of them, nor more than `maxBytes` of bodies.
+ * Invariant 4: there are never more than `maxRequests` of them, nor more than `maxBytes` of bodies. A large answer that its
+ * client does not read counts too, or whoever never reads could fill the memory with them.
  */
 export interface PendingRequest {
   readonly number: number;
@@ -14,7 +15,9 @@ export interface PendingRequest {
   closed: boolean;
   /** Ms on the monotonic clock. */
   startedAt: number;
-  /** Bytes of the body that count against the limit. */
+  /** Its answer is on its way to a slow reader. */
+  answering: boolean;
+  /** Bytes of the body, and of an answer that waits for its reader, that count against the limit. */
   bodyBytes: number;
   /** Encoder that works on it; undefined before it has one. */
   encoder: object | undefined;
@@ -42,6 +45,7 @@ export class Requests {
       number: this.#table.length,
       res,
       closed: false,
+      answering: false,
       startedAt,
       bodyBytes: 0,
       encoder: undefined,
@@ -49,6 +53,7 @@ export class Requests {
     };
     request.res = res;
     request.closed = false;
+    request.answering = false;
     request.startedAt = startedAt;
     request.apiKey = apiKey;
     this.#table[request.number] = request;

@@ -2,7 +2,7 @@ import type { Counters } from '../shared/counters.js';
 import { type ErrorCode, RequestError } from '../shared/errors.js';
 import type { Refusal } from './admission.js';
 import type { LatencyHistogram } from './latency.js';
-import { type Reply, sendError, statusLine, closesConnection } from './reply.js';
+import { closesConnection, ONE_WRITE_MAX_BYTES, type Reply, sendError, sendLarge, statusLine } from './reply.js';
 import type { PendingRequest, Requests } from './requests.js';
 
 /** What an encoder answers, by status: the code also stands in the body, which is not read here. */
@@ -46,6 +46,11 @@ export class Responder {
     request.apiKey?.spend(accepted + refused);
     if (status === 202) this.#latency.observe((nowMs - request.startedAt) / 1000);
     else this.#countRefusal(ENCODER_CODES[status] ?? 'internal_error');
+    if (!request.closed && body.length > ONE_WRITE_MAX_BYTES) {
+      // The ring is free again when this returns; the rest of the answer waits for its reader in a copy.
+      this.#answerLarge(request, status, Buffer.from(body));
+      return;
+    }
     if (!request.closed) {
       const { res } = request;
       request.closed = true;
@@ -57,10 +62,28 @@ export class Responder {
     this.#requests.remove(request);
   }
 
+  /** The request stays open, and its answer is counted, until the last of it is in the system's hands. */
+  #answerLarge(request: PendingRequest, status: number, body: Buffer): void {
+    const { res } = request;
+    // No encoder's death concerns it any more, and an abort ends it at once.
+    request.encoder = undefined;
+    request.answering = true;
+    this.#requests.grow(request, body.length);
+    const done = (): void => this.#requests.remove(request);
+    res.onAborted(done);
+    res.cork(() => {
+      res.writeStatus(statusLine(status)).writeHeader('Content-Type', 'application/json');
+      sendLarge(res, body, done);
+    });
+  }
+
   refuse(request: PendingRequest, refusal: Refusal | RequestError): void {
     const error = refusal instanceof RequestError ? refusal : RequestError.of(refusal);
     this.#countRefusal(error.code);
-    if (!request.closed) {
+    if (request.answering) {
+      // It has the head of another answer already.
+      request.res.close();
+    } else if (!request.closed) {
       request.closed = true;
       sendError(request.res, error);
     }

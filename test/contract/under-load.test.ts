@@ -16,7 +16,13 @@ describe('one very large bulk body', () => {
   let service: Service;
   before(async () => {
     // One encoder: what holds it up holds up everyone.
-    service = await Service.start({ env: { PENSTOCK_BULK_MAX_EVENTS: String(EVENTS), PENSTOCK_ENCODER_THREADS: '1' } });
+    service = await Service.start({
+      env: {
+        PENSTOCK_BULK_MAX_EVENTS: String(EVENTS),
+        PENSTOCK_ENCODER_THREADS: '1',
+        PENSTOCK_DRAIN_TIMEOUT_MS: '30000',
+      },
+    });
   });
   after(() => service.dispose());
 
@@ -45,13 +51,9 @@ describe('one very large bulk body', () => {
 
   test('has an answer of megabytes that arrives whole, however slowly it is read, while others are served and after it', async () => {
     const slow = await Wire.connect(service.url);
-    const gone = await Wire.connect(service.url);
-    for (const wire of [slow, gone]) {
-      wire.pause();
-      wire.write(requestBytes('POST', '/events/bulk', { body }));
-    }
+    slow.pause();
+    slow.write(requestBytes('POST', '/events/bulk', { body }));
     while (slow.unread.length < 1_000_000) await slow.sip();
-    gone.reset();
     for (let i = 0; i < 50; i += 1) assertAccepted(await postEvent(service, event({ user_id: `beside_${i}` })));
     while (slow.unread.length < 3_000_000) await slow.sip();
     slow.resume();
@@ -63,6 +65,33 @@ describe('one very large bulk body', () => {
     slow.write(requestBytes('POST', '/events', { body: JSON.stringify(event()) }));
     assert.equal((await slow.answer()).status, 202);
     await slow.end();
+  });
+
+  test('has an answer that counts against the limits until it is read, and that the end of the process waits for', async () => {
+    const [slow, gone] = [await Wire.connect(service.url), await Wire.connect(service.url)];
+    for (const wire of [gone, slow]) {
+      wire.pause();
+      const answered = await gauge(service, 'penstock_events_accepted_total');
+      wire.write(requestBytes('POST', '/events/bulk', { body }));
+      await until(
+        async () => (await gauge(service, 'penstock_events_accepted_total')) === answered + EVENTS * 0.9,
+        'the answer is on its way',
+      );
+      assert.equal(await gauge(service, 'penstock_requests_open'), 1);
+      assert.ok((await gauge(service, 'penstock_body_bytes')) > 5_000_000);
+      if (wire === slow) break;
+      wire.reset();
+      await until(async () => (await gauge(service, 'penstock_requests_open')) === 0, 'who has gone is forgotten');
+      assert.equal(await gauge(service, 'penstock_body_bytes'), 0);
+    }
+    service.signal('SIGTERM');
+    await until(async () => (await send(`${service.adminUrl}/ready`)).status === 503, 'the process is ending');
+    while (slow.unread.length < 1_000_000) await slow.sip();
+    slow.resume();
+    const answer = await slow.answer();
+    assert.equal(answer.status, 202);
+    assert.ok(answer.body.toString().endsWith(']}'));
+    assert.equal(await service.exited, 0);
   });
 });
 
