@@ -79,7 +79,7 @@ test('the path of a directory may be longer than that of a socket', async (t) =>
 
 test('of several that start at once exactly one wins', async (t) => {
   const directory = temporaryDirectory(t);
-  for (let round = 0; round < 40; round += 1) {
+  for (let round = 0; round < 25; round += 1) {
     const starting = Array.from({ length: 2 + (round % 3) }, () => DataDirLock.acquire(directory));
     const outcomes = await Promise.allSettled(starting);
     const won = outcomes.filter((outcome) => outcome.status === 'fulfilled');
