@@ -148,7 +148,15 @@ test('any flipped bit of a segment head up to its checksum is noticed', () => {
 });
 
 test('a segment head that is cut short is none', () => {
-  const whole = encodeSegmentHead({ version: 1, rowFormat: 1, segmentId: 1n, epoch: 2n, ordinal: 3, createdAtMs: 4, recycled: false });
+  const whole = encodeSegmentHead({
+    version: 1,
+    rowFormat: 1,
+    segmentId: 1n,
+    epoch: 2n,
+    ordinal: 3,
+    createdAtMs: 4,
+    recycled: false,
+  });
   for (let length = 0; length < SEGMENT_HEAD_BYTES; length += 1) {
     assert.equal(decodeSegmentHead(whole.subarray(0, length)), 'not a segment');
   }

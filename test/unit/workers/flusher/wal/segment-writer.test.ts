@@ -103,7 +103,11 @@ test('a segment whose seal fails keeps its frames and gives its descriptor back'
 });
 
 test('room ends where rows or bytes would pass the bounds of a segment, its seal included', (t) => {
-  const writer = new SegmentWriter(new FaultyFileSystem(), temporaryDirectory(t), { ordinal: 1, segmentId: 1n, epoch: 2n });
+  const writer = new SegmentWriter(new FaultyFileSystem(), temporaryDirectory(t), {
+    ordinal: 1,
+    segmentId: 1n,
+    epoch: 2n,
+  });
   const room = SEGMENT_MAX_BYTES - SEGMENT_HEAD_BYTES - frameBytes(0);
   const largest = room - frameBytes(0);
   assert.equal(frameBytes(largest), room);
