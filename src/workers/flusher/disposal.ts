@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { nodeFileSystem, type WalFileSystem } from './wal/file-system.js';
 import { isSpare, ordinalOf, segmentName, spareName } from './wal/format.js';
 
 /**
@@ -7,6 +8,7 @@ import { isSpare, ordinalOf, segmentName, spareName } from './wal/format.js';
  * thread as a spare, else removed. None of this need be durable: a segment that comes back is sent again, and counts once.
  */
 export interface DisposalOptions {
+  readonly fs?: WalFileSystem;
   readonly directory: string;
   /** Confirmed segments are kept this long; 0: not at all. */
   readonly keepMs: number;
@@ -32,15 +34,15 @@ export class Disposal {
   }
 
   dispose(ordinal: number): void {
-    const { directory, keepMs } = this.#options;
+    const { fs: disk = nodeFileSystem, directory, keepMs } = this.#options;
     const file = path.join(directory, segmentName(ordinal));
     if (keepMs > 0) {
       this.#keep(file);
       this.purgeKept();
       return;
     }
-    if (this.#takesSpare(fs.statSync(file).size)) fs.renameSync(file, path.join(directory, spareName(ordinal)));
-    else fs.rmSync(file);
+    if (this.#takesSpare(disk.size(file))) disk.rename(file, path.join(directory, spareName(ordinal)));
+    else disk.remove(file);
   }
 
   /** Removes kept segments that are too old, and the oldest of those that are too many. */
@@ -65,8 +67,8 @@ export class Disposal {
   }
 
   #takesSpare(size: number): boolean {
-    const { directory, walMaxBytes } = this.#options;
-    const spares = fs.readdirSync(directory).filter(isSpare);
+    const { fs: disk = nodeFileSystem, directory, walMaxBytes } = this.#options;
+    const spares = disk.list(directory).filter(isSpare);
     if (spares.length >= SPARES_MAX) return false;
     const bytes = spares.reduce((sum, name) => sum + sizeOf(path.join(directory, name)), size);
     return bytes <= walMaxBytes * SPARE_SHARE;

@@ -20,7 +20,7 @@ export interface WalFileSystem {
   close(fd: number): void;
   /** Makes creations and removals in `directory` durable. */
   syncDirectory(directory: string): void;
-  /** Adds a line to a small text file, durably. */
+  /** Adds a line to a small text file, durably; between lines there may be empty ones, and what a crash has left of others. */
   appendLine(file: string, line: string): void;
   remove(file: string): void;
   list(directory: string): string[];
@@ -66,7 +66,8 @@ export const nodeFileSystem: WalFileSystem = {
   appendLine(file, line) {
     const fd = fs.openSync(file, 'a', 0o600);
     try {
-      fs.writeSync(fd, `${line}\n`);
+      // What a crash has left of another line must not take this one with it.
+      fs.writeSync(fd, `${fs.fstatSync(fd).size > 0 ? '\n' : ''}${line}\n`);
       fs.fdatasyncSync(fd);
     } finally {
       fs.closeSync(fd);

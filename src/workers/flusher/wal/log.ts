@@ -25,7 +25,8 @@ export class Log {
   readonly #firstCommits: Float64Array;
   readonly #counters: Counters;
   readonly #log: Logger;
-  readonly #epoch = randomBytes(8).readBigUInt64LE();
+  #epoch = randomBytes(8).readBigUInt64LE();
+  #isEpochNoted = false;
   #sequence = 0n;
   #nextOrdinal: number;
   #active: SegmentWriter | undefined;
@@ -39,7 +40,7 @@ export class Log {
     this.#counters = new Counters(flow.counters);
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
-    fs.appendLine(path.join(directory, EPOCHS_FILE), `${this.#epoch} ${new Date().toISOString()}`);
+    this.#noteEpoch();
     Atomics.store(this.#flow, FLOW_SLOT.firstOrdinal, this.#nextOrdinal);
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
@@ -101,18 +102,36 @@ export class Log {
   close(): void {
     this.seal();
     if (this.#active === undefined) return;
-    this.#counters.add('walBytesAppended', -this.#active.bytes);
-    this.#active.removeEmpty();
+    const segment = this.#active;
     this.#active = undefined;
+    try {
+      segment.removeEmpty();
+      this.#counters.add('walBytesAppended', -segment.bytes);
+    } catch (error) {
+      this.#log.warn({ file: segment.file, err: error }, 'an empty segment stays behind; the next start removes it');
+    }
   }
 
-  /** After a failed write or sync, the pages may be gone: this file is never written to again. */
+  /**
+   * After a failed write or sync, the pages may be gone: this file is never written to again. What failed may still come out
+   * of it one day, under its sequence numbers: so that no other row has them, a new epoch begins.
+   */
   #abandon(): void {
     const segment = this.#active;
     if (segment === undefined) return;
     this.#active = undefined;
     segment.abandon();
+    this.#epoch = randomBytes(8).readBigUInt64LE();
+    this.#isEpochNoted = false;
+    this.#sequence = 0n;
     this.#passOn(segment.ordinal);
+  }
+
+  /** The line's file is durable before the first frame is: opening a segment syncs the directory. */
+  #noteEpoch(): void {
+    if (this.#isEpochNoted) return;
+    this.#fs.appendLine(path.join(this.#directory, EPOCHS_FILE), `${this.#epoch} ${new Date().toISOString()}`);
+    this.#isEpochNoted = true;
   }
 
   #passOn(ordinal: number): void {
@@ -122,6 +141,7 @@ export class Log {
   }
 
   #open(): SegmentWriter {
+    this.#noteEpoch();
     const identity = {
       ordinal: this.#nextOrdinal,
       segmentId: randomBytes(8).readBigUInt64LE(),

@@ -114,7 +114,15 @@ test('segments of earlier processes are counted, never appended to, and the next
   const first = openLog(directory);
   append(first, 'earlier');
   // Killed: no seal, no close.
-  const head = { version: 1, rowFormat: 1, segmentId: 1n, epoch: 1n, ordinal: 41, createdAtMs: 123_456, recycled: false };
+  const head = {
+    version: 1,
+    rowFormat: 1,
+    segmentId: 1n,
+    epoch: 1n,
+    ordinal: 41,
+    createdAtMs: 123_456,
+    recycled: false,
+  };
   writeFileSync(join(directory, segmentName(41)), encodeSegmentHead(head));
   writeFileSync(join(directory, 'probe.tmp'), 'not a segment');
   const before = statSync(join(directory, segmentName(1))).size;
@@ -170,9 +178,11 @@ test('a group that the disk refuses throws and is not counted, and the next one 
     open.log.close();
     const { payloads, sequences, gaps } = recover(open.directory);
     assert.deepEqual(payloads, ['kept', 'kept too'], `${call} ${fault.code}`);
+    // What was written and refused may come out of the disk one day: nothing else has its sequence numbers.
+    const wasWritten = call === 'writeAll' || call === 'syncData';
     assert.deepEqual(
       sequences.map(({ first }) => first),
-      [0n, 1n],
+      [0n, wasWritten ? 0n : 1n],
     );
     assert.equal(gaps, 0);
     assert.equal(open.fs.openFiles.size, 0);
