@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { backlog } from '../support/backlog.js';
 import { type TestClickHouse, startTestClickHouse } from '../support/clickhouse.js';
 import { AsOfWatch } from '../support/as-of-watch.js';
 import { EventSource } from '../support/event-source.js';
@@ -166,6 +167,22 @@ test('the same events through two instances on one ClickHouse count once', async
     }),
   );
   for (const { service, tally } of instances) await assertExact(service, tally, target);
+});
+
+test('a log that was killed with its backlog takes new events while it is replayed', async (t) => {
+  const dataDir = temporaryDirectory();
+  t.after(() => removeDirectory(dataDir));
+  const { tally, producer } = load(42_000, SEED + 6);
+  await backlog(dataDir, producer, { singles: [0, 2_000], bulk: [2_000, 40_000] });
+  const service = await Service.start({ dataDir });
+  t.after(() => service.dispose());
+  producer.url = service.url;
+  await producer.run({ singles: [40_000, 42_000] });
+  assert.deepEqual(
+    [...producer.answers.keys()].filter((status) => status >= 500),
+    [],
+  );
+  await assertExact(service, tally);
 });
 
 test('an encoder that dies costs its culprit a 500, then a 400, and nobody else an event or a connection', async () => {
