@@ -1,22 +1,31 @@
 import type { ClickHouseClient } from '@clickhouse/client';
-import { createClickHouse } from '../shared/clickhouse/client.js';
 import { migrateDown, migrateUp, type MigrationStatus, migrationStatus } from '../shared/clickhouse/migrations.js';
 import type { Config } from '../shared/config.js';
-import { createLogger, type Logger } from '../shared/log.js';
+import type { Logger } from '../shared/log.js';
+import { DataDirLock } from '../main/data-dir-lock.js';
+import { commandLog, withClickHouse } from './clickhouse-access.js';
 import type { MigrateAction } from './program.js';
 
 /**
  * `penstock migrate`: the schema of the database that the configuration names, wherever it is. Log lines go to standard
- * error, so that standard output is the answer alone. Where the embedded ClickHouse is meant it is started for the purpose:
- * it is refused while an instance runs on the same data directory, whose start has migrated it anyway.
+ * error, so that standard output is the answer alone. `down` drops tables with what is in them: that of an embedded
+ * ClickHouse is refused while an instance runs on it, which would go on writing to them.
  */
 export async function migrate(action: MigrateAction, config: Config): Promise<void> {
-  const destination = { write: (line: string) => void process.stderr.write(line) };
-  const log = createLogger({ level: config.logLevel, thread: 'main', destination });
+  const log = commandLog(config);
+  if (action === 'down' && config.clickhouseUrl === undefined) await refuseWhileRunning(config.dataDir);
   await withClickHouse(config, log, async (client) => {
     const status = await run(action, client, config.clickhouseDatabase, log);
     process.stdout.write(formatStatus(config.clickhouseDatabase, status));
   });
+}
+
+async function refuseWhileRunning(dataDir: string): Promise<void> {
+  const holder = await DataDirLock.holder(dataDir);
+  if (holder === undefined) return;
+  throw new Error(
+    `the process ${holder.pid} runs on the data directory ${dataDir}: stop it before its tables are dropped`,
+  );
 }
 
 function run(action: MigrateAction, client: ClickHouseClient, database: string, log: Logger): Promise<MigrationStatus> {
@@ -27,47 +36,6 @@ function run(action: MigrateAction, client: ClickHouseClient, database: string, 
       return migrateDown(client, database, log);
     case 'status':
       return migrationStatus(client, database);
-  }
-}
-
-async function withClickHouse(
-  config: Config,
-  log: Logger,
-  use: (client: ClickHouseClient) => Promise<void>,
-): Promise<void> {
-  const { clickhouseUrl, clickhouseUser, clickhousePassword, clickhouseTimeoutMs, clickhouseDatabase } = config;
-  if (clickhouseUrl !== undefined) {
-    await withClient({ url: clickhouseUrl, user: clickhouseUser, password: clickhousePassword ?? '' });
-    return;
-  }
-  const { startEmbedded } = await import('../shared/clickhouse/embedded/launcher.js');
-  const server = await startEmbedded({
-    dataDir: config.dataDir,
-    user: clickhouseUser,
-    password: clickhousePassword,
-    database: clickhouseDatabase,
-    log,
-  });
-  try {
-    await withClient(server);
-  } finally {
-    await server.stop();
-  }
-
-  async function withClient(target: { url: string; user: string; password: string }): Promise<void> {
-    const { url, user, password } = target;
-    const client = createClickHouse({
-      url,
-      user,
-      password,
-      requestTimeoutMs: clickhouseTimeoutMs,
-      maxOpenConnections: 1,
-    });
-    try {
-      await use(client);
-    } finally {
-      await client.close();
-    }
   }
 }
 

@@ -2,6 +2,7 @@
 import { CommanderError } from 'commander';
 import { ConfigError, configWarnings, loadConfig } from '../shared/config.js';
 import { messageOf } from '../shared/errors.js';
+import { UsageError } from './console.js';
 import { createProgram } from './program.js';
 
 /**
@@ -29,6 +30,27 @@ const program = createProgram({
     const { migrate } = await import('./migrate.js');
     await migrate(action, config);
   },
+  async deadLetters(request, flags) {
+    const config = loadConfig(flags);
+    const { deadLetters } = await import('./dead-letter/command.js');
+    process.exitCode = await deadLetters(request, config);
+  },
+  async wal(request, flags) {
+    const config = loadConfig(flags);
+    const { wal } = await import('./wal/command.js');
+    process.exitCode = await wal(request, config);
+  },
+  async audit(request, flags) {
+    const config = loadConfig(flags);
+    const { audit } = await import('./audit/command.js');
+    process.exitCode = await audit(request, config);
+  },
+});
+
+// Who reads no further, as `head` does, has what he wanted.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit();
+  throw error;
 });
 
 /** Errors that our own mistakes throw; their stack says where, which no operator could tell from the message. */
@@ -50,7 +72,7 @@ try {
   if (error instanceof CommanderError) {
     // commander has printed it.
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
-  } else if (error instanceof ConfigError) {
+  } else if (error instanceof ConfigError || error instanceof UsageError) {
     process.stderr.write(`penstock: ${error.message}\n`);
     process.exitCode = EXIT_USAGE;
   } else {

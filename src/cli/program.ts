@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { type Flags, type OptionRow, optionTable } from '../shared/config.js';
 import { VERSION } from '../shared/version.js';
+import { addOperatorCommands, type OperatorActions } from './operator-commands.js';
 
 /**
  * The command line, generated from the option table. The options belong to the program, not to its commands, so that they
@@ -11,7 +12,7 @@ import { VERSION } from '../shared/version.js';
 export const MIGRATE_ACTIONS = ['up', 'down', 'status'] as const;
 export type MigrateAction = (typeof MIGRATE_ACTIONS)[number];
 
-export interface Actions {
+export interface Actions extends OperatorActions {
   serve(flags: Flags): Promise<void>;
   migrate(action: MigrateAction, flags: Flags): Promise<void>;
 }
@@ -29,7 +30,7 @@ export function createProgram(actions: Actions): Command {
   const program = new Command('penstock')
     .exitOverride()
     .description('Durable HTTP event ingestion and exact event metrics on ClickHouse.')
-    .usage('[serve | migrate up|down|status] [options]')
+    .usage('[serve | migrate | dead-letter | wal | audit] [options]')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this')
     .helpCommand(false)
@@ -64,6 +65,7 @@ export function createProgram(actions: Actions): Command {
       .description(summaries[action])
       .action(() => actions.migrate(action, flags()));
   }
+  addOperatorCommands(program, actions, flags);
   program.allowExcessArguments().action(() => {
     const [unknown] = program.args;
     if (unknown !== undefined) program.error(`error: unknown command '${unknown}'`);

@@ -19,7 +19,18 @@ interface Identity {
   readonly pid: number;
   readonly startedAt: string;
   readonly held: boolean;
+  readonly clickhouse?: ReachableClickHouse;
 }
+
+/** The ClickHouse that the holder uses, so that an operator's command reaches the same. Never a secret. */
+export interface ReachableClickHouse {
+  readonly url: string;
+  /** It is the holder's own child, on this machine, and lives as long as the holder. */
+  readonly embedded: boolean;
+}
+
+/** Who has a data directory. */
+export type Holder = Omit<Identity, 'held'>;
 
 /**
  * What a socket says when it is asked: who listens, or nothing (`silent`: stopped, or not to be asked), or that it was closed
@@ -33,12 +44,18 @@ export class DataDirLock {
   readonly #name = `${PREFIX}${process.pid}.${randomBytes(4).toString('hex')}`;
   readonly #startedAt = new Date().toISOString();
   #held = false;
+  #clickhouse: ReachableClickHouse | undefined;
 
   private constructor(directory: string) {
     this.#directory = directory;
     this.#server = net.createServer((socket) => {
       socket.on('error', () => undefined);
-      const identity: Identity = { pid: process.pid, startedAt: this.#startedAt, held: this.#held };
+      const identity: Identity = {
+        pid: process.pid,
+        startedAt: this.#startedAt,
+        held: this.#held,
+        ...(this.#clickhouse && { clickhouse: this.#clickhouse }),
+      };
       socket.end(`${JSON.stringify(identity)}\n`);
     });
     this.#server.unref();
@@ -56,6 +73,22 @@ export class DataDirLock {
       throw error;
     }
     return lock;
+  }
+
+  /** The living process that has the directory, without wanting it; undefined where none has, or it does not answer. */
+  static async holder(directory: string): Promise<Holder | undefined> {
+    if (!fs.existsSync(directory)) return undefined;
+    for (const name of fs.readdirSync(directory)) {
+      if (!name.startsWith(PREFIX)) continue;
+      const answer = await ask(directory, name);
+      if (typeof answer !== 'string' && answer.held) return answer;
+    }
+    return undefined;
+  }
+
+  /** Tells whoever asks from now on. */
+  announce(clickhouse: ReachableClickHouse): void {
+    this.#clickhouse = clickhouse;
   }
 
   release(): void {

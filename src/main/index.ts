@@ -65,6 +65,7 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
   const ingestion = new Ingestion(config, flow, flusher, counters, log);
   collect = () => ingestion.collect();
   const clickhouse = await ClickHouseLink.open(config, flusher, counters, log);
+  lock.announce({ url: clickhouse.access.url, embedded: config.clickhouseUrl === undefined });
   return { config, log, lock, counters, flusher, ingestion, clickhouse };
 }
 

@@ -41,7 +41,7 @@ class Hours {
   }
 
   list(): number[] | undefined {
-    return this.#seen.size > HOURS_MAX ? undefined : [...this.#seen].sort((a, b) => a - b);
+    return this.#seen.size > HOURS_MAX ? undefined : [...this.#seen].toSorted((a, b) => a - b);
   }
 }
 
@@ -112,28 +112,56 @@ export class SegmentRows {
     return this.#bytes.subarray(this.#starts[from], this.#starts[to]);
   }
 
-  batch(from: number, to: number): Batch {
-    const bytes = this.bytesOf(from, to);
+  /** The batch of these rows, ascending. */
+  batch(rows: readonly number[]): Batch {
+    const hash = createHash('sha256');
     const hours = new Hours();
+    const pieces: Buffer[] = [];
     const ranges: SequenceRange[] = [];
-    for (let row = from; row < to; row += 1) {
-      hours.add(this.#timestampsMs[row] ?? 0);
-      ranges.push({ first: this.sequenceOf(row), rows: 1 });
+    let bytes = 0;
+    for (let at = 0; at < rows.length;) {
+      const from = rows[at] ?? 0;
+      let to = from;
+      for (; rows[at] === to; at += 1) {
+        hours.add(this.#timestampsMs[to] ?? 0);
+        ranges.push({ first: this.sequenceOf(to), rows: 1 });
+        to += 1;
+      }
+      const piece = this.bytesOf(from, to);
+      hash.update(piece);
+      pieces.push(piece);
+      bytes += piece.length;
     }
     return {
-      token: createHash('sha256').update(bytes).digest('hex'),
+      token: hash.digest('hex'),
       epoch: this.#epoch,
       ranges: joinRanges(ranges),
-      rows: to - from,
-      bytes: bytes.length,
+      rows: rows.length,
+      bytes,
       hours: hours.list(),
-      read: () => [bytes],
+      read: () => pieces,
     };
   }
 }
 
+/** A batch of rows that are at hand, in the order of their sequence numbers. */
+export function batchOf(epoch: bigint, rows: readonly { readonly sequence: bigint; readonly bytes: Buffer }[]): Batch {
+  const bytes = Buffer.concat(rows.map((row) => row.bytes));
+  const hours = new Hours();
+  walkRows(bytes, (_end, timestampMs) => hours.add(timestampMs));
+  return {
+    token: createHash('sha256').update(bytes).digest('hex'),
+    epoch,
+    ranges: joinRanges(rows.map(({ sequence }) => ({ first: sequence, rows: 1 }))),
+    rows: rows.length,
+    bytes: bytes.length,
+    hours: hours.list(),
+    read: () => [bytes],
+  };
+}
+
 /** Ranges in order, each as long as it can be. */
-export function joinRanges(ranges: readonly SequenceRange[]): SequenceRange[] {
+function joinRanges(ranges: readonly SequenceRange[]): SequenceRange[] {
   const joined: SequenceRange[] = [];
   for (const range of ranges) {
     const last = joined.at(-1);
@@ -151,7 +179,7 @@ async function* readFrames(file: string, frames: readonly FrameRef[]): AsyncGene
   try {
     for (const frame of frames) {
       const end = frame.payloadOffset + frame.length;
-      for (let at = frame.payloadOffset; at < end; ) {
+      for (let at = frame.payloadOffset; at < end;) {
         const length = Math.min(CHUNK_BYTES, end - at);
         const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, at);
         if (bytesRead === 0) throw new Error(`${file} ended at byte ${at}, inside a frame that was intact`);

@@ -1,6 +1,12 @@
 /**
- * Finds the rows of a refused batch that ClickHouse does not take. The error often names a row: that one is tried alone, the
- * rest on both sides of it; without a name the batch is halved. Every part that is taken is stored for good.
+ * Finds the rows of a refused batch that ClickHouse does not take, and stores all others for good.
+ *
+ * The error often names a row. Then those before it are put by, to be stored together at the end: a batch for each stretch
+ * between two bad rows would make as many parts in the table. The named row is tried alone, for its verdict must be its own.
+ * The rest is tried next, in two halves where it is long: so however many rows are bad, no row is sent more often than there
+ * are halvings, but for the last REST_ROWS. Without a name the batch is halved.
+ *
+ * With k bad rows that is at most 4 k + 2 INSERTs where rows are named, 2 k of which are refused and leave nothing behind.
  */
 export interface Isolated<E> {
   /** Index of the row in the batch. */
@@ -9,52 +15,64 @@ export interface Isolated<E> {
   readonly error: E;
 }
 
-/** From, up to and not including. */
-export type Part = readonly [from: number, to: number];
+/** Indices of rows in the batch, ascending. */
+export type Rows = readonly number[];
 
-/** The parts to try next in place of one that was refused, in order; a part of one row is not split. */
-export function split([from, to]: Part, message: string): Part[] {
+/** A rest of so many rows is not halved: sending it again costs little more than an INSERT of nothing. */
+const REST_ROWS = 1_024;
+
+/** What becomes of a part of several rows that was refused: rows that are put by, and the parts to try next, in order. */
+export function takeApart(part: Rows, message: string): { readonly putBy: Rows; readonly next: readonly Rows[] } {
   const named = namedRow(message);
-  if (named === undefined || from + named >= to) {
-    const middle = Math.floor((from + to) / 2);
-    return [
-      [from, middle],
-      [middle, to],
-    ];
-  }
-  const row = from + named;
-  const parts: Part[] = [
-    [from, row],
-    [row, row + 1],
-    [row + 1, to],
-  ];
-  return parts.filter(([a, b]) => a < b);
+  if (named === undefined || named >= part.length) return { putBy: [], next: halves(part) };
+  const rest = part.slice(named + 1);
+  const next = [[part[named] ?? 0], ...(rest.length > REST_ROWS ? halves(rest) : [rest])];
+  return { putBy: part.slice(0, named), next: next.filter((rows) => rows.length > 0) };
 }
 
-/** The row, from 0, that a message names: "… is violated at row 17. Expression: …" counts from 1. */
+function halves(part: Rows): Rows[] {
+  const middle = Math.ceil(part.length / 2);
+  return [part.slice(0, middle), part.slice(middle)];
+}
+
+/** The row, from 0, that a message names: "… is violated at row 17. Expression: …" counts from 1. Values are quoted behind it. */
 function namedRow(message: string): number | undefined {
-  const row = / at row (\d+)\b/.exec(message)?.[1];
+  const row = / is violated at row (\d+)\. Expression: /.exec(message)?.[1];
   return row === undefined || row === '0' ? undefined : Number(row) - 1;
 }
 
-/**
- * `store` stores a part, or returns why not. `refusal` is what it said to the whole. Parts are stored in order, so that the
- * same batch, taken apart again after a crash, comes apart in the same way.
- */
+/** `store` stores a part, or returns why not. `refusal` is what it said to all of the rows, 0 to `count` - 1. */
 export async function isolate<E extends Error>(
-  rows: number,
+  count: number,
   refusal: E,
-  store: (from: number, to: number) => Promise<E | undefined>,
+  store: (rows: Rows) => Promise<E | undefined>,
 ): Promise<Isolated<E>[]> {
   const isolated: Isolated<E>[] = [];
-  if (rows === 1) return [{ row: 0, error: refusal }];
-  const open = split([0, rows], refusal.message).reverse();
-  for (let part = open.pop(); part !== undefined; part = open.pop()) {
-    const [from, to] = part;
-    const error = await store(from, to);
-    if (error === undefined) continue;
-    if (to - from === 1) isolated.push({ row: from, error });
-    else open.push(...split(part, error.message).reverse());
+  const open: Rows[] = [];
+  let putBy: Rows[] = [];
+  const refused = (part: Rows, error: E): void => {
+    const [row] = part;
+    if (part.length === 1 && row !== undefined) {
+      isolated.push({ row, error });
+      return;
+    }
+    const parts = takeApart(part, error.message);
+    putBy.push(parts.putBy);
+    open.push(...parts.next.toReversed());
+  };
+  refused(
+    Array.from({ length: count }, (_, row) => row),
+    refusal,
+  );
+  for (;;) {
+    let part = open.pop();
+    if (part === undefined) {
+      part = putBy.flat();
+      putBy = [];
+      if (part.length === 0) break;
+    }
+    const error = await store(part);
+    if (error !== undefined) refused(part, error);
   }
-  return isolated;
+  return isolated.toSorted((a, b) => a.row - b.row);
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Batch } from './batch.js';
@@ -9,38 +10,45 @@ import type { Batch } from './batch.js';
 export type LedgerState =
   | 'intent'
   | 'completion'
-  /** This batch will never complete: its rows go on in smaller batches, or one by one to the dead-letter store. */
+  /** ClickHouse does not take this batch whole: what can be stored of it was stored in parts, the rest is a dead letter each. */
   | 'refused';
 
+/** Several batches are noted in one step: all of them or none. */
 export async function writeLedger(
   client: ClickHouseClient,
   database: string,
   state: LedgerState,
-  batch: Batch,
+  batches: readonly Batch[],
   signal: AbortSignal,
 ): Promise<void> {
   await client.insert({
     table: tableName(database, 'segments'),
     format: 'JSONEachRow',
     abort_signal: signal,
-    values: [
-      {
-        token: batch.token,
-        state,
-        epoch: String(batch.epoch),
-        ranges: batch.ranges.map(({ first, rows }) => [String(first), rows]),
-        rows: batch.rows,
-        bytes: batch.bytes,
-        hours: batch.hours ?? [],
-        hours_known: batch.hours !== undefined,
-      },
-    ],
+    values: batches.map((batch) => ({
+      token: batch.token,
+      state,
+      epoch: String(batch.epoch),
+      ranges: batch.ranges.map(({ first, rows }) => [String(first), rows]),
+      rows: batch.rows,
+      bytes: batch.bytes,
+      hours: batch.hours ?? [],
+      hours_known: batch.hours !== undefined,
+    })),
     clickhouse_settings: {
       // A repetition adds nothing that the first has not said.
-      insert_deduplication_token: `${batch.token}:${state}`,
+      insert_deduplication_token: `${tokenOf(batches)}:${state}`,
       insert_deduplicate: 1,
       async_insert: 0,
       wait_end_of_query: 1,
     },
   });
+}
+
+function tokenOf(batches: readonly Batch[]): string {
+  const [only] = batches;
+  if (batches.length === 1 && only !== undefined) return only.token;
+  const hash = createHash('sha256');
+  for (const { token } of batches) hash.update(token);
+  return hash.digest('hex');
 }

@@ -4,7 +4,9 @@ import { createClickHouse } from '../../shared/clickhouse/client.js';
 import type { LogLevel } from '../../shared/config.js';
 import { Doorbell, Sleeper } from '../../shared/doorbell.js';
 import { createLogger } from '../../shared/log.js';
+import { Disposal } from './disposal.js';
 import { Shipper } from './shipper.js';
+import { nodeFileSystem } from './wal/file-system.js';
 
 /** The shipper thread: sealed segments to ClickHouse, asynchronously. Shares segment files and counters with the log thread. */
 
@@ -33,7 +35,9 @@ async function run(data: ShipWorkerData): Promise<void> {
   const { flow, logLevel, clickhouse, messages, wakes } = data;
   const log = createLogger({ level: logLevel, thread: 'shipper', sync: true });
   const client = createClickHouse({ ...clickhouse, maxOpenConnections: 2 });
-  const shipper = new Shipper({ ...data, client, database: clickhouse.database, log });
+  const { walDirectory: directory, walKeepMs: keepMs, walMaxBytes } = data;
+  const disposal = new Disposal({ fs: nodeFileSystem, directory, keepMs, walMaxBytes });
+  const shipper = new Shipper({ ...data, disposal, client, database: clickhouse.database, log });
   const slots = new Int32Array(flow.slots);
   const logBell = new Doorbell(flow.logBell);
   const sleeper = new Sleeper(flow.shipperBell);

@@ -7,11 +7,11 @@ import { clickHouseReason } from '../../shared/clickhouse/client.js';
 import { Counters, SHIP_STATE } from '../../shared/counters.js';
 import type { Logger } from '../../shared/log.js';
 import { type Batch, type IntactSegment, readSegment, SegmentRows } from './batch.js';
-import { deadLetter, DeadLetterStore, letterFile } from './dead-letter.js';
-import { Disposal } from './disposal.js';
+import { deadLetter, DeadLetterStore } from './dead-letter.js';
+import type { Disposal } from './disposal.js';
 import { insertBatch } from './insert.js';
 import { type Isolated, isolate } from './isolate.js';
-import { writeLedger } from './ledger.js';
+import { type LedgerState, writeLedger } from './ledger.js';
 import { backoffMs, classify } from './retry.js';
 import { setAsideDamage, setAsideSegment } from './set-aside.js';
 import { ordinalOf, segmentName } from './wal/format.js';
@@ -30,8 +30,8 @@ export interface ShipperOptions {
   readonly walDirectory: string;
   readonly deadLetterDirectory: string;
   readonly deadLetterMaxBytes: number;
-  readonly walKeepMs: number;
-  readonly walMaxBytes: number;
+  /** What becomes of a segment whose rows are all stored or dead letters. */
+  readonly disposal: Pick<Disposal, 'dispose'>;
   readonly flow: FlowMemory;
   readonly log: Logger;
 }
@@ -42,7 +42,6 @@ export class Shipper {
   readonly #options: ShipperOptions;
   readonly #flow: Int32Array;
   readonly #counters: Counters;
-  readonly #disposal: Disposal;
   readonly #deadLetters: DeadLetterStore;
   readonly #stop = new AbortController();
   /** Ordinals of sealed segments, ascending. */
@@ -53,11 +52,9 @@ export class Shipper {
     this.#options = options;
     this.#flow = new Int32Array(options.flow.slots);
     this.#counters = new Counters(options.flow.counters);
-    const { walDirectory: directory, walKeepMs: keepMs, walMaxBytes } = options;
-    this.#disposal = new Disposal({ directory, keepMs, walMaxBytes });
     this.#deadLetters = new DeadLetterStore(options.deadLetterDirectory, options.deadLetterMaxBytes);
     const active = Atomics.load(this.#flow, FLOW_SLOT.activeOrdinal);
-    this.#pending = sealedSegments(directory, active);
+    this.#pending = sealedSegments(options.walDirectory, active);
     this.#known = active - 1;
     Atomics.store(this.#flow, FLOW_SLOT.shippedThrough, (this.#pending[0] ?? active) - 1);
     this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
@@ -120,42 +117,65 @@ export class Shipper {
       }
     }
     this.#free(ordinal, file, scan);
-    this.#disposal.dispose(ordinal);
+    this.#options.disposal.dispose(ordinal);
   }
 
   async #shipBatch(file: string, scan: IntactSegment, batch: Batch): Promise<'shipped' | 'unreadable'> {
-    const refusal = await this.#store(batch);
-    if (refusal === undefined) return 'shipped';
-    if (classify(refusal) === 'unreadable') return 'unreadable';
-    const reason = clickHouseReason(refusal);
-    this.#options.log.error({ file, rows: batch.rows, reason }, 'ClickHouse refuses a row: looking for it');
-    const rows = new SegmentRows(file, scan);
-    const isolated = await isolate(rows.count, refusal, (from, to) => this.#store(rows.batch(from, to)));
-    if (!this.stopped) await this.#bury(file, scan, rows, isolated);
-    return 'shipped';
+    await this.#note('intent', batch);
+    const refusal = await this.#insert(batch);
+    if (refusal === undefined) {
+      await this.#note('completion', batch);
+      return 'shipped';
+    }
+    if (classify(refusal) === 'refused') await this.#shipInParts(file, scan, refusal);
+    // Last: until then the intent says that some of its rows may be there.
+    await this.#note('refused', batch);
+    return classify(refusal) === 'unreadable' ? 'unreadable' : 'shipped';
   }
 
-  /** Stores a batch and records it; returns the error where ClickHouse refuses a row of it or cannot read it. */
-  async #store(batch: Batch): Promise<Refusal | undefined> {
+  /** Stores what ClickHouse takes of a refused batch, and buries the rest. */
+  async #shipInParts(file: string, scan: IntactSegment, refusal: Refusal): Promise<void> {
+    const reason = clickHouseReason(refusal);
+    this.#options.log.error({ file, rows: scan.rows, reason }, 'ClickHouse refuses a row: looking for it');
+    const rows = new SegmentRows(file, scan);
+    const stored: Batch[] = [];
+    let inserts = 0;
+    const isolated = await isolate(rows.count, refusal, async (part) => {
+      inserts += 1;
+      const batch = rows.batch(part);
+      const error = await this.#insert(batch);
+      if (error === undefined) stored.push(batch);
+      return error;
+    });
+    if (this.stopped) return;
+    this.#options.log.info({ file, inserts, stored: stored.length, refused: isolated.length }, 'found what is refused');
+    if (stored.length > 0) await this.#note('completion', stored);
+    if (isolated.length > 0) await this.#bury(file, scan, rows, isolated);
+  }
+
+  /** Stores a batch; returns the error where ClickHouse refuses a row of it or cannot read it. */
+  async #insert(batch: Batch): Promise<Refusal | undefined> {
     const { client, database } = this.#options;
-    const { signal } = this.#stop;
-    await this.#untilConfirmed(batch, () => writeLedger(client, database, 'intent', batch, signal), false);
     const from = performance.now();
-    const refusal = await this.#untilConfirmed(batch, () => insertBatch(client, database, batch, signal), true);
-    if (this.stopped) return undefined;
-    if (refusal !== undefined) {
-      await this.#untilConfirmed(batch, () => writeLedger(client, database, 'refused', batch, signal), false);
-      return refusal;
-    }
-    const seconds = (performance.now() - from) / 1000;
-    await this.#untilConfirmed(batch, () => writeLedger(client, database, 'completion', batch, signal), false);
-    if (!this.stopped) this.#stored(batch, seconds);
-    return undefined;
+    const refusal = await this.#untilConfirmed(
+      batch,
+      () => insertBatch(client, database, batch, this.#stop.signal),
+      true,
+    );
+    if (refusal === undefined && !this.stopped) this.#stored(batch, (performance.now() - from) / 1000);
+    return refusal;
+  }
+
+  async #note(state: LedgerState, batches: Batch | readonly Batch[]): Promise<void> {
+    const { client, database } = this.#options;
+    const list = 'token' in batches ? [batches] : batches;
+    const rows = list.reduce((sum, batch) => sum + batch.rows, 0);
+    await this.#untilConfirmed({ rows }, () => writeLedger(client, database, state, list, this.#stop.signal), false);
   }
 
   /** Repeats a step until it succeeds or `stop`; returns the error of one that no repetition can mend. */
   async #untilConfirmed(
-    batch: Batch,
+    batch: Pick<Batch, 'rows'>,
     step: () => Promise<void>,
     mayRefuse: boolean,
   ): Promise<Refusal | undefined> {
@@ -201,7 +221,12 @@ export class Shipper {
   }
 
   /** The refused rows become dead letters, durably, before their segment goes. Waits where the store is full. */
-  async #bury(file: string, scan: IntactSegment, rows: SegmentRows, isolated: readonly Isolated<Refusal>[]): Promise<void> {
+  async #bury(
+    file: string,
+    scan: IntactSegment,
+    rows: SegmentRows,
+    isolated: readonly Isolated<Refusal>[],
+  ): Promise<void> {
     const { epoch } = scan.head;
     const letters = isolated.map(({ row, error }) =>
       deadLetter(
@@ -212,7 +237,7 @@ export class Shipper {
     );
     for (let attempt = 1; !this.stopped; attempt += 1) {
       try {
-        this.#deadLetters.write(letterFile(epoch, rows.sequenceOf(0)), letters);
+        this.#deadLetters.put(epoch, rows.sequenceOf(0), letters);
         break;
       } catch (error) {
         await this.#pauseAfter(error, { file, letters: letters.length }, attempt, false);
@@ -222,7 +247,10 @@ export class Shipper {
     this.#counters.set('shipState', SHIP_STATE.ok);
     this.#counters.add('deadLetters', letters.length);
     this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
-    this.#options.log.error({ file, events: letters.length }, 'events went to the dead-letter store; the rest is stored');
+    this.#options.log.error(
+      { file, events: letters.length },
+      'events went to the dead-letter store; the rest is stored',
+    );
   }
 
   #reportGaps(file: string, scan: IntactSegment): void {
@@ -248,5 +276,5 @@ export class Shipper {
 function sealedSegments(directory: string, active: number): number[] {
   const ordinals = fs.readdirSync(directory).map(ordinalOf);
   const isSealed = (ordinal: number | undefined): ordinal is number => ordinal !== undefined && ordinal < active;
-  return ordinals.filter(isSealed).sort((a, b) => a - b);
+  return ordinals.filter(isSealed).toSorted((a, b) => a - b);
 }
