@@ -39,7 +39,7 @@ export interface AuditRequest {
 
 const OPTIONS_NOTE = '\nTakes the options of penstock (data directory, ClickHouse), see penstock --help.';
 
-const jsonOption = () => new Option('--json', 'JSON instead of text').default(false, 'off');
+const jsonOption = () => new Option('--json', 'JSON instead of text');
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -50,8 +50,9 @@ export function addOperatorCommands(program: Command, actions: OperatorActions, 
 }
 
 const DEAD_LETTER_NOTE = `
-An id is EPOCH:SEQUENCE, as "ls" shows it. All of these work beside a running instance. Exit codes: 0 all is well, 1 there is
-something to look at (ls: there are letters; requeue: some are refused again; a letter that was named is not there), 2 usage.`;
+An id is EPOCH:SEQUENCE, as "ls" shows it. All of these work beside a running instance. Exit codes: 0 all is well, 1 there
+is something to look at (ls: there are letters; requeue: some are refused again; a letter that was named is not there),
+2 usage.`;
 
 function addDeadLetter(program: Command, actions: OperatorActions, flags: () => Flags): void {
   const group = program
@@ -60,7 +61,7 @@ function addDeadLetter(program: Command, actions: OperatorActions, flags: () => 
     .helpCommand(false)
     .addHelpText('after', DEAD_LETTER_NOTE + OPTIONS_NOTE);
   const letters = new Argument('[id...]', 'letters');
-  const all = () => new Option('--all', 'all letters').default(false, 'off');
+  const all = () => new Option('--all', 'all letters');
   const run = (request: DeadLetterRequest) => actions.deadLetters(request, flags());
   group
     .command('ls')
@@ -130,18 +131,18 @@ function addWal(program: Command, actions: OperatorActions, flags: () => Flags):
   add('verify', 'read every segment: heads, frames, checksums, sequence numbers');
   add('stat', 'sum up what is there');
   add('dump', 'list the frames (--json: a line each)').addOption(
-    new Option('--events', 'the events instead, as JSON, a line each').default(false, 'off'),
+    new Option('--events', 'the events instead, as JSON, a line each'),
   );
   add('replay', 'ship the segments of an instance that will never come back')
-    .addOption(new Option('--keep', 'move confirmed segments to kept/ instead of removing them').default(false, 'off'))
+    .addOption(new Option('--keep', 'move confirmed segments to kept/ instead of removing them'))
     .addHelpText('after', REPLAY_NOTE);
 }
 
 const AUDIT_NOTE = `
-Every sequence number that was synced must be stored (a completion in the ledger, table segments), pending (in wal/), a dead
-letter, purged, or set aside (in wal/damaged/, as far as it can be read). The log is read before the ledger, and what looks
-wrong is looked at again, so that a running instance may go on shipping. Sent twice is no overlap; two batches that claim
-one number are.
+Every sequence number that was synced must be stored (a completion in the ledger, table segments), pending (in wal/), a
+dead letter, purged, or set aside (in wal/damaged/, as far as it can be read). The log is read before the ledger, and what
+looks wrong is looked at again, so that a running instance may go on shipping. Sent twice is no overlap; two batches that
+claim one number are.
 
 Not seen: events behind the last segment of an epoch that is known here, if that segment's file vanished after a crash and
 before the next start, which notes how far the log goes. Nor that rows have gone from the table events afterwards: --deep
@@ -153,7 +154,7 @@ function addAudit(program: Command, actions: OperatorActions, flags: () => Flags
   program
     .command('audit')
     .description('prove by arithmetic that every event that was synced is stored, pending or set aside')
-    .addOption(new Option('--deep', 'look up each event of kept segments in ClickHouse').default(false, 'off'))
+    .addOption(new Option('--deep', 'look up each event of kept segments in ClickHouse'))
     .addOption(jsonOption())
     .addHelpText('after', AUDIT_NOTE + OPTIONS_NOTE)
     .action((_options, command: Command) => {

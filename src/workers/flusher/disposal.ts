@@ -52,7 +52,7 @@ export class Disposal {
     if (!fs.existsSync(kept)) return;
     const files = fs.readdirSync(kept).filter((name) => ordinalOf(name) !== undefined);
     let total = 0;
-    for (const name of files.sort().reverse()) {
+    for (const name of files.toSorted().toReversed()) {
       const file = path.join(kept, name);
       const { size, mtimeMs } = fs.statSync(file);
       total += size;

@@ -7,11 +7,18 @@ import type { Logger } from '../../../shared/log.js';
 import { messageOf } from '../../../shared/errors.js';
 import type { WalFileSystem } from './file-system.js';
 import { isSpare, ordinalOf, segmentName } from './format.js';
-import { createdAtMs } from './segment-reader.js';
+import { createdAtMs, scanSegment } from './segment-reader.js';
 import { type SegmentIdentity, SegmentWriter } from './segment-writer.js';
 
-/** Every epoch that wrote into a directory, a line each: what `penstock audit` goes by. */
+/**
+ * Every epoch that wrote into a directory: what `penstock audit` goes by. A line `EPOCH TIME` where it begins, and
+ * `EPOCH rows N TIME` where it is known to have ended with N rows: at an orderly end, after a failure of the disk, and at the
+ * start after a crash. Without that, a last segment that has vanished would leave no trace.
+ */
 export const EPOCHS_FILE = 'epochs';
+
+/** Folders in the log's own (disposal.ts, set-aside.ts). */
+const ASIDE_FOLDERS = ['kept', 'damaged'];
 
 /**
  * The log of one process: a row of segments, the last of which is written to. Segments of earlier processes are never
@@ -27,6 +34,8 @@ export class Log {
   readonly #log: Logger;
   #epoch = randomBytes(8).readBigUInt64LE();
   #isEpochNoted = false;
+  /** The line that ends the epoch before, where it is still to be written. */
+  #endOfLast: string | undefined;
   #sequence = 0n;
   #nextOrdinal: number;
   #active: SegmentWriter | undefined;
@@ -40,6 +49,7 @@ export class Log {
     this.#counters = new Counters(flow.counters);
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
+    this.#noteFound();
     this.#noteEpoch();
     Atomics.store(this.#flow, FLOW_SLOT.firstOrdinal, this.#nextOrdinal);
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
@@ -98,9 +108,10 @@ export class Log {
     this.#passOn(segment.ordinal);
   }
 
-  /** Seals, and leaves no empty segment behind. */
+  /** Seals, notes how far the epoch went, and leaves no empty segment behind. */
   close(): void {
     this.seal();
+    this.#noteEnd();
     if (this.#active === undefined) return;
     const segment = this.#active;
     this.#active = undefined;
@@ -121,6 +132,7 @@ export class Log {
     if (segment === undefined) return;
     this.#active = undefined;
     segment.abandon();
+    if (this.#sequence > 0n) this.#endOfLast = endOf(this.#epoch, this.#sequence);
     this.#epoch = randomBytes(8).readBigUInt64LE();
     this.#isEpochNoted = false;
     this.#sequence = 0n;
@@ -130,8 +142,52 @@ export class Log {
   /** The line's file is durable before the first frame is: opening a segment syncs the directory. */
   #noteEpoch(): void {
     if (this.#isEpochNoted) return;
-    this.#fs.appendLine(path.join(this.#directory, EPOCHS_FILE), `${this.#epoch} ${new Date().toISOString()}`);
+    if (this.#endOfLast !== undefined) this.#appendEpochLine(this.#endOfLast);
+    this.#endOfLast = undefined;
+    this.#appendEpochLine(`${this.#epoch} ${new Date().toISOString()}`);
     this.#isEpochNoted = true;
+  }
+
+  #noteEnd(): void {
+    if (this.#sequence === 0n) return;
+    try {
+      this.#appendEpochLine(endOf(this.#epoch, this.#sequence));
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the end of the log could not be noted for an audit');
+    }
+  }
+
+  /** How far the last process came, as far as its last segment is there. Synced first: what is noted must stay. */
+  #noteFound(): void {
+    try {
+      const last = this.#lastFound();
+      if (last === undefined) return;
+      const fd = this.#fs.reopen(last.file);
+      try {
+        this.#fs.syncData(fd);
+      } finally {
+        this.#fs.close(fd);
+      }
+      this.#appendEpochLine(endOf(last.epoch, last.rows));
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the end of the last log could not be noted for an audit');
+    }
+  }
+
+  /** The last segment that has rows; a process leaves one behind it that has none, at the most. */
+  #lastFound(): { readonly file: string; readonly epoch: bigint; readonly rows: bigint } | undefined {
+    const names = this.#fs.list(this.#directory).filter((name) => ordinalOf(name) !== undefined);
+    for (const name of names.toSorted().slice(-2).toReversed()) {
+      const file = path.join(this.#directory, name);
+      const scan = scanSegment(file);
+      const frame = scan.kind === 'segment' ? scan.frames.at(-1) : undefined;
+      if (frame !== undefined) return { file, epoch: frame.epoch, rows: frame.firstSequence + BigInt(frame.rows) };
+    }
+    return undefined;
+  }
+
+  #appendEpochLine(line: string): void {
+    this.#fs.appendLine(path.join(this.#directory, EPOCHS_FILE), line);
   }
 
   #passOn(ordinal: number): void {
@@ -197,6 +253,22 @@ export class Log {
         throw new Error(`cannot read ${path.join(this.#directory, name)}: ${messageOf(error)}`, { cause: error });
       }
     }
+    for (const name of this.#namesAside()) ordinals.push(leadingOrdinal(name));
     return ordinals.reduce((highest, ordinal) => Math.max(highest, ordinal), 0) + 1;
   }
+
+  /** What is kept or was set aside goes by its segment's name, which none must have again. */
+  #namesAside(): string[] {
+    const here = this.#fs.list(this.#directory);
+    const folders = ASIDE_FOLDERS.filter((name) => here.includes(name));
+    return folders.flatMap((name) => this.#fs.list(path.join(this.#directory, name)));
+  }
+}
+
+function leadingOrdinal(name: string): number {
+  return Number(/^(\d{16})\.wal/.exec(name)?.[1] ?? 0);
+}
+
+function endOf(epoch: bigint, rows: bigint): string {
+  return `${epoch} rows ${rows} ${new Date().toISOString()}`;
 }
