@@ -30,6 +30,10 @@ export interface Refusal {
 }
 
 const RETRY_MAX_S = 600;
+/** Overload passes: however slow the last seconds were, a client need not stay away longer. */
+const OVERLOAD_RETRY_MAX_S = 30;
+/** Assumed where nothing is known yet, or the last second was a stall. */
+const SLOWEST_ANSWERS_PER_SECOND = 100;
 /** Assumed where nothing was shipped yet: a tenth of what one ClickHouse takes. */
 const UNKNOWN_SHIP_BYTES_PER_SECOND = 10 * 1024 * 1024;
 
@@ -59,7 +63,7 @@ export function overloaded(state: AdmissionState): Refusal {
   return refusal(
     'overloaded',
     'more requests are waiting than can be answered soon',
-    state.openRequests / Math.max(1, state.answersPerSecond),
+    Math.min(OVERLOAD_RETRY_MAX_S, state.openRequests / Math.max(SLOWEST_ANSWERS_PER_SECOND, state.answersPerSecond)),
   );
 }
 

@@ -9,7 +9,7 @@ import {
   RESULT,
 } from '../shared/channel.js';
 import { Doorbell } from '../shared/doorbell.js';
-import { INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
+import { BULK_BODIES_MAX_BYTES, INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
 import { RingConsumer, RingProducer } from '../shared/ring.js';
 
 /**
@@ -29,14 +29,13 @@ export interface RequestHead {
   readonly key: string;
 }
 
+type FailureCode = (typeof FAILURE_CODES)[number];
+
 export interface AnswerSink {
   answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void;
   /** The rows that this answer waited for are not in the log and never will be. */
-  failed(number: number, code: (typeof FAILURE_CODES)[number]): void;
+  failed(number: number, code: FailureCode): void;
 }
-
-/** How many rows later a failed range is forgotten: no bulk body is passed on that slowly. */
-const FORGET_ROWS = 2 ** 28;
 
 export class EncoderChannel {
   readonly index: number;
@@ -51,7 +50,8 @@ export class EncoderChannel {
   readonly #waiting: RingConsumer;
   readonly #bell: Doorbell;
   #failuresSeen = 0;
-  #failed: { from: number; through: number; code: (typeof FAILURE_CODES)[number] } | undefined;
+  /** Of bulk bodies that were submitted and have no answer. */
+  #bulkBytes = 0;
 
   constructor(index: number, id: number, memory: ChannelMemory) {
     this.index = index;
@@ -68,6 +68,19 @@ export class EncoderChannel {
   /** Bytes of requests that the encoder has not finished. */
   get backlogBytes(): number {
     return this.#input.usedBytes;
+  }
+
+  /**
+   * Whether a bulk body of this size may go to the encoder now: it has one at least, and no more than leave room in the ring
+   * for the single events that go ahead of them. What may not waits on main.
+   */
+  takesBulk(bytes: number): boolean {
+    return this.#bulkBytes === 0 || this.#bulkBytes + bytes <= BULK_BODIES_MAX_BYTES;
+  }
+
+  /** A bulk body that was submitted has its answer. */
+  bulkDone(bytes: number): void {
+    this.#bulkBytes -= bytes;
   }
 
   get takesLargeBody(): boolean {
@@ -95,6 +108,7 @@ export class EncoderChannel {
       bytes.set(body, at + REQUEST.headBytes + head.key.length);
     }
     this.#input.commit(length);
+    if ((head.flags & REQUEST_FLAG.bulk) !== 0) this.#bulkBytes += body.length;
     return true;
   }
 
@@ -124,15 +138,17 @@ export class EncoderChannel {
     const from = this.#waiting.position;
     // The counter is read before the answers: an answer whose rows it covers was published before them.
     const durable = Atomics.load(this.#slots, CHANNEL_SLOT.durableRows);
-    const sawFailure = this.#noteFailure();
+    const failure = this.#newFailure();
     this.#passOnArrived(sink);
-    this.#passOnDue(sink, sawFailure ? (this.#failed?.through ?? durable) : durable);
+    this.#passOnDue(sink, failure?.from ?? durable);
+    if (failure !== undefined) this.#passOnDue(sink, failure.through, failure.code);
     if (this.#waiting.position !== from) {
       this.#waiting.release();
       this.#bell.ring();
     }
-    if (sawFailure) Atomics.store(this.#slots, CHANNEL_SLOT.failureSeen, this.#failuresSeen);
-    return sawFailure;
+    if (failure === undefined) return false;
+    Atomics.store(this.#slots, CHANNEL_SLOT.failureSeen, this.#failuresSeen);
+    return true;
   }
 
   #passOnArrived(sink: AnswerSink): void {
@@ -142,46 +158,36 @@ export class EncoderChannel {
     }
   }
 
-  #passOnDue(sink: AnswerSink, durable: number): void {
+  /** Answers whose rows come up to `through`: passed on, or failed where there is a code. */
+  #passOnDue(sink: AnswerSink, through: number, code?: FailureCode): void {
     const ring = this.#waiting;
     const end = this.#arrived.position;
     while (ring.position !== end) {
       const before = ring.position;
       if (!ring.next()) return;
       if (ring.view.getUint16(ring.offset + RESULT.waits, true) === 0) continue;
-      const through = ring.view.getUint32(ring.offset + RESULT.rowsThrough, true);
-      if (((durable - through) | 0) < 0) {
+      if (((through - ring.view.getUint32(ring.offset + RESULT.rowsThrough, true)) | 0) < 0) {
         ring.seek(before);
         return;
       }
-      const code = this.#failed === undefined ? undefined : this.#failureOf(ring, through);
       if (code === undefined) pass(ring, sink);
       else sink.failed(ring.view.getUint32(ring.offset + RESULT.number, true), code);
     }
   }
 
-  /** Adds a failure that the log thread reports to the range of rows that are not durable. */
-  #noteFailure(): boolean {
+  /**
+   * Rows that the log thread could not make durable and that nobody has been told of yet. The rows of an answer are in one
+   * commit, and every answer that waits for these has been published before they were: all of them are found now.
+   */
+  #newFailure(): { from: number; through: number; code: FailureCode } | undefined {
     const failures = Atomics.load(this.#slots, CHANNEL_SLOT.failures);
-    if (failures === this.#failuresSeen) return false;
+    if (failures === this.#failuresSeen) return undefined;
     this.#failuresSeen = failures;
-    const from = Atomics.load(this.#slots, CHANNEL_SLOT.failedFrom);
-    const through = Atomics.load(this.#slots, CHANNEL_SLOT.failedThrough);
-    const code = FAILURE_CODES[Atomics.load(this.#slots, CHANNEL_SLOT.failureCode)] ?? 'log_failed';
-    // One range for all failures of late: a bulk body that spans two of them, and what lies between, is refused with them.
-    const earlier = this.#failed;
-    const keeps = earlier !== undefined && (from - earlier.from) >>> 0 <= FORGET_ROWS;
-    this.#failed = { from: keeps ? earlier.from : from, through, code };
-    return true;
-  }
-
-  #failureOf(ring: RingConsumer, through: number): (typeof FAILURE_CODES)[number] | undefined {
-    const failed = this.#failed;
-    if (failed === undefined) return undefined;
-    const before = ring.view.getUint32(ring.offset + RESULT.rowsBefore, true);
-    if (((before - failed.through) | 0) > FORGET_ROWS) this.#failed = undefined;
-    const overlaps = ((through - failed.from) | 0) > 0 && ((failed.through - before) | 0) > 0;
-    return overlaps ? failed.code : undefined;
+    return {
+      from: Atomics.load(this.#slots, CHANNEL_SLOT.failedFrom),
+      through: Atomics.load(this.#slots, CHANNEL_SLOT.failedThrough),
+      code: FAILURE_CODES[Atomics.load(this.#slots, CHANNEL_SLOT.failureCode)] ?? 'log_failed',
+    };
   }
 
   /** A number that tells the body of a request in the input ring from others; undefined where it is not there. */

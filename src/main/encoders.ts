@@ -1,5 +1,5 @@
 import { Piscina } from 'piscina';
-import { createChannel, type FAILURE_CODES, type FlowMemory } from '../shared/channel.js';
+import { createChannel, type FAILURE_CODES, type FlowMemory, REQUEST_FLAG } from '../shared/channel.js';
 import type { Config } from '../shared/config.js';
 import type { Counters } from '../shared/counters.js';
 import { INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
@@ -30,6 +30,8 @@ export interface EncodersEvents {
   failed(number: number, code: (typeof FAILURE_CODES)[number]): void;
   /** These requests have no answer and will get none; `culprit` is the one that the encoder was at work on. */
   lost(channel: EncoderChannel, culprit: number | undefined): void;
+  /** Another encoder takes requests: what waits for one may go to it. */
+  started(): void;
 }
 
 export class Encoders {
@@ -93,10 +95,12 @@ export class Encoders {
    */
   submit(head: RequestHead, body: Uint8Array): EncoderChannel | undefined {
     const large = body.length > INLINE_BODY_MAX_BYTES;
+    const isBulk = (head.flags & REQUEST_FLAG.bulk) !== 0;
     let best: EncoderChannel | undefined;
     let least = Infinity;
     for (const channel of this.#live) {
       if (channel === undefined || (large && !channel.takesLargeBody)) continue;
+      if (isBulk && !channel.takesBulk(body.length)) continue;
       const backlog = channel.backlogBytes;
       if (backlog >= least) continue;
       best = channel;
@@ -188,7 +192,9 @@ export class Encoders {
     this.#deathsInRow[channel.index] = deaths;
     const pauseMs = deaths <= 3 ? 0 : Math.min(RESTART_PAUSE_MAX_MS, 50 * 2 ** (deaths - 3));
     setTimeout(() => {
-      if (!this.#stopping) this.#start(channel.index);
+      if (this.#stopping) return;
+      this.#start(channel.index);
+      this.#events.started();
     }, pauseMs);
   }
 

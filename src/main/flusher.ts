@@ -58,6 +58,7 @@ export class Flusher {
       flow: this.#flow,
       walDirectory: walDirectory(this.#config.dataDir),
       flushIntervalMs: this.#config.flushIntervalMs,
+      walMaxBytes: this.#config.walMaxBytes,
       logLevel: this.#config.logLevel,
       messages: this.#toLog.port2,
       wakeMain: this.wakePort(),

@@ -5,6 +5,7 @@ import { RequestError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { admit, type AdmissionState, overloaded } from './admission.js';
 import { ApiKeys } from './api-keys.js';
+import type { EncoderChannel } from './encoder.js';
 import { Encoders } from './encoders.js';
 import type { Flusher } from './flusher.js';
 import { Intake } from './intake.js';
@@ -46,6 +47,7 @@ export class Ingestion {
       answer: (number, status, body, accepted, refused) => this.#answer(number, status, body, accepted, refused),
       failed: (number, code) => this.#failed(number, code),
       lost: (channel, culprit) => this.#lost(channel, culprit),
+      started: () => this.intake.pump(),
     });
     this.intake = new Intake({
       requests: this.requests,
@@ -72,7 +74,7 @@ export class Ingestion {
   /** Called whenever main is woken: passes on all that is due. */
   collect(): void {
     this.encoders.collect();
-    this.intake.pumpLarge();
+    this.intake.pump();
   }
 
   /** From now on readiness is false and answers close their connections; requests are still served. */
@@ -121,7 +123,7 @@ export class Ingestion {
   }
 
   /** Its encoder has died: the body that it was at work on gets 500, what else it had 503. */
-  #lost(channel: object, culprit: number | undefined): void {
+  #lost(channel: EncoderChannel, culprit: number | undefined): void {
     for (const request of this.requests.of(channel)) {
       const error =
         request.number === culprit
@@ -137,8 +139,12 @@ export class Ingestion {
     }
   }
 
+  /** A moving average over the seconds in which there was something to answer: rest says nothing about how fast we are. */
   #measureRate(): void {
-    this.#answersPerSecond = this.#answersPerSecond * 0.5 + this.#answered * 0.5;
+    if (this.#answered > 0 || this.requests.open > 0) {
+      const known = this.#answersPerSecond;
+      this.#answersPerSecond = known === 0 ? this.#answered : (known + this.#answered) / 2;
+    }
     this.#answered = 0;
   }
 

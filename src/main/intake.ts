@@ -42,8 +42,8 @@ interface Head {
 export class Intake {
   readonly #deps: IntakeDeps;
   readonly #clock = new ArrivalClock();
-  /** Bodies too large for an encoder's ring that wait until an encoder's large-body slot is free. */
-  readonly #largeWaiting: { request: PendingRequest; head: Head; arrivalUs: number; body: Buffer }[] = [];
+  /** Bodies that wait for an encoder: bulk bodies beyond what each may have at once, and those too large for its ring. */
+  readonly #waiting: { request: PendingRequest; head: Head; arrivalUs: number; body: Uint8Array }[] = [];
   #turnMs = 0;
 
   constructor(deps: IntakeDeps) {
@@ -81,13 +81,13 @@ export class Intake {
     this.#readBody(res, request, head);
   }
 
-  /** Hands on what waited for a large-body slot; called when answers have been passed on. */
-  pumpLarge(): void {
-    while (this.#largeWaiting.length > 0) {
-      const first = this.#largeWaiting[0];
+  /** Hands on what waited; called when answers have been passed on, or an encoder has started. */
+  pump(): void {
+    while (this.#waiting.length > 0) {
+      const first = this.#waiting[0];
       if (first === undefined) return;
       if (!first.request.closed && !this.#submit(first.request, first.head, first.arrivalUs, first.body)) return;
-      this.#largeWaiting.shift();
+      this.#waiting.shift();
       if (first.request.closed) this.#deps.requests.remove(first.request);
     }
   }
@@ -111,7 +111,7 @@ export class Intake {
       }
       // The piece is dead when this callback returns: what is not handed on in it is copied.
       if (isLast && length === 0) {
-        this.#complete(request, head, new Uint8Array(piece));
+        this.#complete(request, head, new Uint8Array(piece), false);
         return;
       }
       if (piece.byteLength > 0) {
@@ -123,44 +123,44 @@ export class Intake {
         body = append(body, length, new Uint8Array(piece));
         length += piece.byteLength;
       }
-      if (isLast) this.#complete(request, head, body?.subarray(0, length) ?? new Uint8Array(0));
+      if (isLast) this.#complete(request, head, body?.subarray(0, length) ?? new Uint8Array(0), true);
     });
   }
 
-  #complete(request: PendingRequest, head: Head, body: Uint8Array): void {
+  /** `isOwn`: the bytes stay when this returns. */
+  #complete(request: PendingRequest, head: Head, body: Uint8Array, isOwn: boolean): void {
     const { encoders, responder } = this.#deps;
     if (encoders.isKiller(body)) {
       const message = 'this body has repeatedly ended the thread that worked on it, and is refused';
       responder.refuse(request, new RequestError('validation_error', message, { details: [{ path: '', message }] }));
       return;
     }
+    // The clock of this turn: a body may have taken longer than the tolerance for timestamps.
+    this.#now();
     const arrivalUs = this.#clock.next();
     if (request.bodyBytes === 0) this.#deps.requests.grow(request, body.length);
-    if (body.length > INLINE_BODY_MAX_BYTES) {
-      // It came in pieces, so it is a copy and may wait.
-      this.#largeWaiting.push({
-        request,
-        head,
-        arrivalUs,
-        body: Buffer.from(body.buffer, body.byteOffset, body.length),
-      });
-      this.pumpLarge();
-      return;
-    }
-    if (!this.#submit(request, head, arrivalUs, body)) responder.refuse(request, this.#deps.overloaded());
+    const isBulk = (head.flags & REQUEST_FLAG.bulk) !== 0;
+    const mayWait = isBulk || body.length > INLINE_BODY_MAX_BYTES;
+    const isFirst = !mayWait || this.#waiting.length === 0;
+    if (isFirst && this.#submit(request, head, arrivalUs, body)) return;
+    if (mayWait && this.#deps.hasRoom())
+      this.#waiting.push({ request, head, arrivalUs, body: isOwn ? body : body.slice() });
+    else responder.refuse(request, this.#deps.overloaded());
   }
 
   #submit(request: PendingRequest, head: Head, arrivalUs: number, body: Uint8Array): boolean {
     const { number } = request;
     request.encoder = this.#deps.encoders.submit({ number, flags: head.flags, key: head.key, arrivalUs }, body);
-    return request.encoder !== undefined;
+    if (request.encoder === undefined) return false;
+    request.bulkBytes = (head.flags & REQUEST_FLAG.bulk) === 0 ? 0 : body.length;
+    return true;
   }
 
   /** The client has hung up. What an encoder has already got is counted all the same; nobody is told. */
   #aborted(request: PendingRequest): void {
     if (request.closed) return;
     request.closed = true;
-    const waits = this.#largeWaiting.some((large) => large.request === request);
+    const waits = this.#waiting.some((waiting) => waiting.request === request);
     if (request.encoder === undefined && !waits) this.#deps.requests.remove(request);
   }
 

@@ -46,7 +46,12 @@ export function closesConnection(): boolean {
   return closing;
 }
 
-/** Answers above this many bytes are written with back-pressure; smaller ones fit any socket buffer. */
+/**
+ * Answers above this many bytes are written with back-pressure. Below it, too, a client may ask again and again without
+ * reading; above it, that would fill the memory: uWebSockets.js closes who asks again while such an answer is pending.
+ */
+const END_MAX_BYTES = 4 * 1024;
+/** Of answers that are read by who asked with a body of that order: above it they wait for their reader in a copy. */
 export const ONE_WRITE_MAX_BYTES = 64 * 1024;
 
 export function statusLine(status: number): string {
@@ -63,7 +68,7 @@ export function send(res: HttpResponse, reply: Reply): void {
     res.writeHeader('Content-Type', reply.contentType ?? 'application/json');
     for (const [name, value] of reply.headers ?? []) res.writeHeader(name, value);
     const close = reply.close === true || closing;
-    const isLarge = Buffer.byteLength(reply.body) > ONE_WRITE_MAX_BYTES;
+    const isLarge = Buffer.byteLength(reply.body) > END_MAX_BYTES;
     // `end` and `sendLarge` write it themselves.
     if (close && reply.headOnly === true) res.writeHeader('Connection', 'close');
     if (reply.headOnly === true) {

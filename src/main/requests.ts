@@ -1,6 +1,12 @@
 import type { HttpResponse } from 'uWebSockets.js';
 import type { ApiKeyState } from './api-keys.js';
 
+/** Who works on a request. */
+export interface WorkingEncoder {
+  /** A bulk body of so many bytes has its answer. */
+  bulkDone(bytes: number): void;
+}
+
 /**
  * Every request whose head was read and that has no answer yet, by number. The number crosses threads instead of the
  * request; it is free again only when its answer has come back, so that no late answer meets another request.
@@ -20,7 +26,9 @@ export interface PendingRequest {
   /** Bytes of the body, and of an answer that waits for its reader, that count against the limit. */
   bodyBytes: number;
   /** Encoder that works on it; undefined before it has one. */
-  encoder: object | undefined;
+  encoder: WorkingEncoder | undefined;
+  /** Bytes of a bulk body that its encoder has; 0 for a single event. */
+  bulkBytes: number;
   apiKey: ApiKeyState | undefined;
 }
 
@@ -49,6 +57,7 @@ export class Requests {
       startedAt,
       bodyBytes: 0,
       encoder: undefined,
+      bulkBytes: 0,
       apiKey,
     };
     request.res = res;
@@ -76,15 +85,22 @@ export class Requests {
     this.#table[request.number] = undefined;
     this.#bytes -= request.bodyBytes;
     request.bodyBytes = 0;
-    request.encoder = undefined;
+    this.detach(request);
     request.apiKey = undefined;
     request.closed = true;
     this.#open -= 1;
     this.#free.push(request);
   }
 
+  /** Its encoder has done with it. */
+  detach(request: PendingRequest): void {
+    if (request.bulkBytes > 0) request.encoder?.bulkDone(request.bulkBytes);
+    request.bulkBytes = 0;
+    request.encoder = undefined;
+  }
+
   /** The requests that an encoder has and has not answered. */
-  of(encoder: object): PendingRequest[] {
+  of(encoder: WorkingEncoder): PendingRequest[] {
     return this.#table.filter((request) => request?.encoder === encoder) as PendingRequest[];
   }
 

@@ -66,7 +66,7 @@ export class Responder {
   #answerLarge(request: PendingRequest, status: number, body: Buffer): void {
     const { res } = request;
     // No encoder's death concerns it any more, and an abort ends it at once.
-    request.encoder = undefined;
+    this.#requests.detach(request);
     request.answering = true;
     this.#requests.grow(request, body.length);
     const done = (): void => this.#requests.remove(request);

@@ -1,5 +1,5 @@
 import { createDoorbell } from './doorbell.js';
-import { INPUT_RING_BYTES, ROWS_RING_BYTES, resultRingBytes, SEGMENTS_MAX } from './limits.js';
+import { INPUT_RING_BYTES, ROWS_RING_BYTES, resultRingBytes, SEGMENTS_MAX, STAGES, stageBytes } from './limits.js';
 import { createRing } from './ring.js';
 
 /**
@@ -47,6 +47,8 @@ export interface ChannelMemory {
   readonly results: SharedArrayBuffer;
   /** Encoder → log: encoded rows. */
   readonly rows: SharedArrayBuffer;
+  /** Encoder → log: the rows of one bulk body each, that a record in the rows ring points to. */
+  readonly stages: readonly SharedArrayBuffer[];
   readonly encoderBell: SharedArrayBuffer;
 }
 
@@ -59,6 +61,7 @@ export function createChannel(bodyMaxBytes: number, bulkMaxEvents: number): Chan
     largeBody: new SharedArrayBuffer(bodyMaxBytes),
     results: createRing(resultRingBytes(bulkMaxEvents)),
     rows: createRing(ROWS_RING_BYTES),
+    stages: Array.from({ length: STAGES }, () => new SharedArrayBuffer(stageBytes(bodyMaxBytes))),
     encoderBell: createDoorbell(),
   };
 }
@@ -124,22 +127,25 @@ export type BodyEncoding = (typeof ENCODINGS)[number];
 export const ENCODING_SHIFT = 4;
 
 /**
- * An answer in the result ring: u32 request number, u16 status, u16 whether it waits for rows, u32 rows of the channel
- * before its first, u32 rows of the channel up to its last, u32 events accepted, u32 events refused; then the body's bytes.
+ * An answer in the result ring: u32 request number, u16 status, u16 whether it waits for rows, u32 rows of the channel up to
+ * the last that it waits for (modulo 2^32), u32 events accepted, u32 events refused; then the body's bytes.
  */
 export const RESULT = {
   number: 0,
   status: 4,
   waits: 6,
-  rowsBefore: 8,
-  rowsThrough: 12,
-  accepted: 16,
-  refused: 20,
+  rowsThrough: 8,
+  accepted: 12,
+  refused: 16,
   headBytes: 24,
 } as const;
 
-/** Rows in the rows ring: u32 number of rows, u32 rows of the channel up to the last of them (modulo 2^32); then RowBinary. */
-export const ROWS = { count: 0, through: 4, headBytes: 8 } as const;
+/**
+ * Rows in the rows ring: u32 number of rows, u32 rows of the channel up to the last of them (modulo 2^32), u32 number of the
+ * stage that holds them, from 1 (0: they follow here), u32 their bytes in the stage; then RowBinary, where it follows. The
+ * rows of one record are never divided between two commits.
+ */
+export const ROWS = { count: 0, through: 4, stage: 8, stageBytes: 12, headBytes: 16 } as const;
 
 /** Messages to the log thread, counted in FLOW_SLOT.logMessages. */
 export type LogMessage =

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { type TSchema, Type } from 'typebox';
 import { API_KEY_PATTERN, SCOPES } from './config-text.js';
 import { DEFAULT_CHANNELS } from './event-schema.js';
+import { BODY_MAX_BYTES } from './limits.js';
 
 /**
  * Every option once: schema, default, unit and help side by side. The flags, the environment variables, `--help`, the
@@ -227,7 +228,7 @@ const limits = {
   bodyMaxBytes: option({
     group: 'Limits',
     kind: 'bytes',
-    schema: integer(256, 256 * MIB),
+    schema: integer(256, BODY_MAX_BYTES),
     default: 16 * MIB,
     unit: 'bytes',
     help: 'Size of one request body, decoded; a larger one is answered 413.',

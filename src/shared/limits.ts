@@ -7,6 +7,8 @@ import { capacityFor } from './ring.js';
 export const INPUT_RING_BYTES = 4 * 1024 * 1024;
 /** A body above this goes through the encoder's large-body slot: it must leave room in the ring for what comes behind it. */
 export const INLINE_BODY_MAX_BYTES = 1024 * 1024;
+/** Of bulk bodies in the ring at once, beyond one: the rest of it is for single events, which go ahead of them. */
+export const BULK_BODIES_MAX_BYTES = 2 * 1024 * 1024;
 /** Head of a request record and the longest `Idempotency-Key` that is looked at. */
 const REQUEST_HEAD_MAX_BYTES = 512;
 
@@ -30,6 +32,19 @@ export const SEGMENT_MAX_BYTES = 64 * 1024 * 1024;
 export const SEGMENT_MAX_ROWS = 500_000;
 /** Segments that may wait at once: the table of their ages is this long. */
 export const SEGMENTS_MAX = 1 << 16;
+
+/**
+ * Largest body that can be configured: its rows, never more bytes than the body itself (the names of the members that every
+ * event has outweigh what a row adds), must go into one segment with one commit, so that a 503 has taken nothing of it.
+ */
+export const BODY_MAX_BYTES = 48 * 1024 * 1024;
+/** Bulk bodies of one encoder whose rows are on their way at once: one is read while the other is synced. */
+export const STAGES = 2;
+
+/** Memory for the rows of one bulk body. */
+export function stageBytes(bodyMaxBytes: number): number {
+  return bodyMaxBytes + ROW_MAX_BYTES;
+}
 
 /** Of one bulk answer. */
 export const BULK_ERRORS_MAX = 100;
@@ -57,3 +72,8 @@ assertLimit(ROW_MAX_BYTES + 64 <= ROWS_RECORD_BYTES, 'a row must fit into a reco
 assertLimit(ROWS_RECORD_BYTES <= ROWS_RING_BYTES / 4, 'a record of rows must not fill the ring');
 assertLimit(GROUP_MAX_BYTES + 4096 <= SEGMENT_MAX_BYTES, 'a group must fit into an empty segment');
 assertLimit(ROWS_RING_BYTES <= GROUP_MAX_BYTES, 'a ring full of rows must fit into a group');
+assertLimit(stageBytes(BODY_MAX_BYTES) + 4096 <= SEGMENT_MAX_BYTES, 'a bulk body must fit into an empty segment');
+assertLimit(
+  BULK_BODIES_MAX_BYTES + INLINE_BODY_MAX_BYTES <= INPUT_RING_BYTES,
+  'bulk bodies must leave room for single events',
+);

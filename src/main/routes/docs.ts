@@ -76,7 +76,10 @@ type Content = Omit<Reply, 'status' | 'headOnly'>;
 
 export function mountDocs(app: TemplatedApp, config: Config): void {
   const contents: Readonly<Record<DocsPath, () => Content>> = {
-    '/openapi.json': once(() => ({ body: JSON.stringify(openApiDocument(config)), headers: SAFETY_HEADERS })),
+    '/openapi.json': once(() => ({
+      body: Buffer.from(JSON.stringify(openApiDocument(config))),
+      headers: SAFETY_HEADERS,
+    })),
     '/docs': () => ({
       body: PAGE,
       contentType: 'text/html; charset=utf-8',

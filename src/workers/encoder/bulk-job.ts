@@ -1,53 +1,16 @@
 import { RequestError } from '../../shared/errors.js';
-import { BULK_ERRORS_MAX, ROW_MAX_BYTES, ROWS_RECORD_BYTES } from '../../shared/limits.js';
-import { Sink } from '../../shared/rowbinary.js';
+import { BULK_ERRORS_MAX } from '../../shared/limits.js';
+import type { Sink } from '../../shared/rowbinary.js';
 import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
 import { formatUuid } from './event-id.js';
 import { EventFault } from './validate.js';
-
-/** A stretch of encoded rows that fits into one record of the rows ring. */
-interface Chunk {
-  readonly start: number;
-  readonly end: number;
-  readonly rows: number;
-}
 
 interface BulkError {
   readonly index: number;
   readonly error: string;
   readonly code: string;
   readonly details: readonly { readonly path: string; readonly message: string }[];
-}
-
-/** Room for one chunk, less the head of its record. */
-const CHUNK_MAX_BYTES = ROWS_RECORD_BYTES - 64;
-
-/**
- * Rows of the bulk body that is being worked off, until all of it is known to be acceptable: one memory per encoder, because
- * an encoder works off one bulk body at a time.
- */
-export class BulkStage {
-  readonly sink = new Sink(Buffer.allocUnsafe(1024 * 1024));
-
-  ensure(bytes: number): void {
-    const { buffer, at } = this.sink;
-    if (at + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(at + bytes, buffer.length * 2));
-    buffer.copy(larger, 0, 0, at);
-    const grown = new Sink(larger);
-    this.sink.buffer = grown.buffer;
-    this.sink.view = grown.view;
-  }
-
-  /** Gives back what a large body took. */
-  reset(): void {
-    this.sink.at = 0;
-    if (this.sink.buffer.length <= 4 * 1024 * 1024) return;
-    const fresh = new Sink(Buffer.allocUnsafe(1024 * 1024));
-    this.sink.buffer = fresh.buffer;
-    this.sink.view = fresh.view;
-  }
 }
 
 export interface BulkOptions {
@@ -65,22 +28,20 @@ export class BulkJob {
   readonly #body: Buffer;
   readonly #options: BulkOptions;
   readonly #encoder: EventEncoder;
-  readonly #stage: BulkStage;
+  readonly #sink: Sink;
   #text: BulkText;
   #accepted = 0;
   #rejected = 0;
   #ids: string[] = [];
   #errors: BulkError[] = [];
-  #chunks: Chunk[] = [];
-  #chunkStart = 0;
-  #chunkRows = 0;
 
-  constructor(body: Buffer, options: BulkOptions, encoder: EventEncoder, stage: BulkStage) {
+  /** The rows go to `sink` from its start, which has room for the body and one row of any size. */
+  constructor(body: Buffer, options: BulkOptions, encoder: EventEncoder, sink: Sink) {
     this.#body = body;
     this.#options = options;
     this.#encoder = encoder;
-    this.#stage = stage;
-    stage.reset();
+    this.#sink = sink;
+    sink.at = 0;
     this.#text = new BulkText(body, 0, body.length, options.ndjson);
   }
 
@@ -105,7 +66,6 @@ export class BulkJob {
           this.#restart();
           break;
         case 'end':
-          this.#endChunk();
           if (this.#accepted + this.#rejected === 0) throw refuse('the body holds no event');
           return true;
       }
@@ -113,13 +73,9 @@ export class BulkJob {
     return false;
   }
 
-  /** The rows in pieces for the rows ring, in order. Empty where every event was refused. */
-  chunks(): readonly Chunk[] {
-    return this.#chunks;
-  }
-
-  bytesOf(chunk: Chunk): Uint8Array {
-    return this.#stage.sink.buffer.subarray(chunk.start, chunk.end);
+  /** The encoded rows; none where every event was refused. */
+  get rows(): Uint8Array {
+    return this.#sink.buffer.subarray(0, this.#sink.at);
   }
 
   /** The answer's status and body (api.md). */
@@ -137,14 +93,10 @@ export class BulkJob {
     if (index >= this.#options.maxEvents) {
       throw new RequestError('payload_too_large', `the body holds more than ${this.#options.maxEvents} events`);
     }
-    const { sink } = this.#stage;
-    this.#stage.ensure(ROW_MAX_BYTES);
-    if (sink.at + ROW_MAX_BYTES - this.#chunkStart > CHUNK_MAX_BYTES) this.#endChunk();
     const { start, end } = this.#text;
-    const outcome = this.#encoder.encode(this.#body, start, end, this.#options.arrivalUs, '', sink);
+    const outcome = this.#encoder.encode(this.#body, start, end, this.#options.arrivalUs, '', this.#sink);
     if (!(outcome instanceof EventFault)) {
       this.#accepted += 1;
-      this.#chunkRows += 1;
       if (!this.#options.minimal) this.#ids.push(`"${formatUuid(outcome)}"`);
       return;
     }
@@ -158,22 +110,12 @@ export class BulkJob {
     }
   }
 
-  #endChunk(): void {
-    const { at } = this.#stage.sink;
-    if (this.#chunkRows > 0) this.#chunks.push({ start: this.#chunkStart, end: at, rows: this.#chunkRows });
-    this.#chunkStart = at;
-    this.#chunkRows = 0;
-  }
-
   #restart(): void {
     this.#accepted = 0;
     this.#rejected = 0;
     this.#ids = [];
     this.#errors = [];
-    this.#chunks = [];
-    this.#chunkStart = 0;
-    this.#chunkRows = 0;
-    this.#stage.reset();
+    this.#sink.at = 0;
     this.#text = new BulkText(this.#body, 0, this.#body.length, true);
   }
 }

@@ -6,9 +6,8 @@ import type { RingProducer } from '../../shared/ring.js';
 export interface ResultHead {
   readonly number: number;
   readonly status: number;
-  /** Rows of the channel before the first and up to the last that the answer waits for; equal where it waits for none. */
-  readonly rowsBefore: number;
-  readonly rowsThrough: number;
+  /** Rows of the channel that must be synced first; undefined where the answer waits for none. */
+  readonly rowsThrough: number | undefined;
   readonly accepted: number;
   readonly refused: number;
 }
@@ -39,12 +38,11 @@ export class ResultsWriter {
     const length = Buffer.byteLength(body);
     const at = this.#ring.reserve(RESULT.headBytes + length);
     if (at === -1) throw new Error('the result ring has no room for an answer that was promised room');
-    const waits = head.rowsBefore !== head.rowsThrough;
+    const waits = head.rowsThrough !== undefined;
     view.setUint32(at + RESULT.number, head.number, true);
     view.setUint16(at + RESULT.status, head.status, true);
     view.setUint16(at + RESULT.waits, waits ? 1 : 0, true);
-    view.setUint32(at + RESULT.rowsBefore, head.rowsBefore, true);
-    view.setUint32(at + RESULT.rowsThrough, head.rowsThrough, true);
+    view.setUint32(at + RESULT.rowsThrough, head.rowsThrough ?? 0, true);
     view.setUint32(at + RESULT.accepted, head.accepted, true);
     view.setUint32(at + RESULT.refused, head.refused, true);
     if (typeof body === 'string') bytes.write(body, at + RESULT.headBytes, length, 'utf8');

@@ -54,6 +54,16 @@ export class RowsWriter {
     return true;
   }
 
+  /** Passes on the rows at the start of a stage, which stays as it is until they are synced; false where there is no room now. */
+  appendStaged(stage: number, bytes: number, rows: number): boolean {
+    this.#close();
+    const start = this.#ring.reserve(ROWS.headBytes);
+    if (start === -1) return false;
+    this.#through = (this.#through + rows) >>> 0;
+    this.#commit(start, ROWS.headBytes, rows, stage + 1, bytes);
+    return true;
+  }
+
   /** Shows the log thread everything so far. The results that wait for these rows must have been published before. */
   publish(): void {
     this.#close();
@@ -67,9 +77,12 @@ export class RowsWriter {
     this.#count = 0;
   }
 
-  #commit(start: number, length: number, rows: number): void {
-    this.#ring.view.setUint32(start + ROWS.count, rows, true);
-    this.#ring.view.setUint32(start + ROWS.through, this.#through, true);
+  #commit(start: number, length: number, rows: number, stage = 0, stageBytes = 0): void {
+    const { view } = this.#ring;
+    view.setUint32(start + ROWS.count, rows, true);
+    view.setUint32(start + ROWS.through, this.#through, true);
+    view.setUint32(start + ROWS.stage, stage, true);
+    view.setUint32(start + ROWS.stageBytes, stageBytes, true);
     this.#ring.commit(length);
   }
 }

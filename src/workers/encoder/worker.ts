@@ -13,7 +13,8 @@ import { Doorbell, Sleeper } from '../../shared/doorbell.js';
 import { RequestError, statusOf } from '../../shared/errors.js';
 import { createLogger, type Logger } from '../../shared/log.js';
 import { RingConsumer, RingProducer } from '../../shared/ring.js';
-import { BulkJob, BulkStage } from './bulk-job.js';
+import { BulkJob } from './bulk-job.js';
+import { BulkStages } from './bulk-stages.js';
 import { decodeBody } from './decode-body.js';
 import { EventEncoder } from './event-encoder.js';
 import { formatUuid } from './event-id.js';
@@ -72,12 +73,11 @@ class Encoder {
   readonly #results: ResultsWriter;
   readonly #rows: RowsWriter;
   readonly #events: EventEncoder;
-  readonly #stage = new BulkStage();
+  readonly #stages: BulkStages;
   readonly #bulks: QueuedBulk[] = [];
   #job: BulkJob | undefined;
-  /** Chunks of the job that are in the rows ring; -1 while its events are still being read. */
-  #chunksOut = -1;
-  #rowsBefore = 0;
+  /** All events of the job are read; its rows and answer wait for room. */
+  #isRead = false;
 
   constructor(task: EncoderTask) {
     this.#task = task;
@@ -89,6 +89,7 @@ class Encoder {
     this.#results = new ResultsWriter(new RingProducer(task.channel.results), mainBell);
     this.#rows = new RowsWriter(new RingProducer(task.channel.rows), new Doorbell(task.logBell));
     this.#events = new EventEncoder(task);
+    this.#stages = new BulkStages(task.channel);
   }
 
   run(): void {
@@ -196,20 +197,16 @@ class Encoder {
   }
 
   #encodeSingle(number: number, text: Buffer, start: number, end: number, arrivalUs: number, key: string): void {
-    const rowsBefore = this.#rows.through;
     const outcome = this.#events.encode(text, start, end, arrivalUs, key, this.#rows.sink);
     if (outcome instanceof EventFault) {
       const body = JSON.stringify({ error: outcome.error, code: outcome.code, details: outcome.details });
       const status = statusOf(outcome.code);
-      this.#results.write({ number, status, rowsBefore, rowsThrough: rowsBefore, accepted: 0, refused: 1 }, body);
+      this.#results.write({ number, status, rowsThrough: undefined, accepted: 0, refused: 1 }, body);
       return;
     }
     this.#rows.rowDone();
     const body = `{"status":"accepted","event_id":"${formatUuid(outcome)}"}`;
-    this.#results.write(
-      { number, status: 202, rowsBefore, rowsThrough: this.#rows.through, accepted: 1, refused: 0 },
-      body,
-    );
+    this.#results.write({ number, status: 202, rowsThrough: this.#rows.through, accepted: 1, refused: 0 }, body);
   }
 
   /** One slice of the bulk body whose turn it is; false where there is none or it waits for room. */
@@ -219,8 +216,7 @@ class Encoder {
     this.#slots[CHANNEL_SLOT.currentRequest] = bulk.number;
     let moved = true;
     try {
-      if (this.#chunksOut === -1) this.#readBulk(bulk);
-      else moved = this.#passOnBulk(bulk);
+      moved = this.#isRead ? this.#passOnBulk(bulk) : this.#readBulk(bulk);
     } catch (error) {
       if (this.#results.hasRoom(SINGLE_ANSWER_MAX_BYTES)) {
         this.#refuse(bulk.number, error);
@@ -233,7 +229,9 @@ class Encoder {
     return moved;
   }
 
-  #readBulk(bulk: QueuedBulk): void {
+  /** Reads a slice of the events; false where the stages still hold rows that are not synced. */
+  #readBulk(bulk: QueuedBulk): boolean {
+    if (this.#job === undefined && !this.#stages.next()) return false;
     this.#job ??= new BulkJob(
       encodingOf(bulk.flags) === 'identity' ? bulk.body : this.#decode(bulk.body, bulk.flags),
       {
@@ -243,30 +241,24 @@ class Encoder {
         arrivalUs: bulk.arrivalUs,
       },
       this.#events,
-      this.#stage,
+      this.#stages.sink,
     );
-    if (this.#job.work(SLICE_EVENTS)) this.#chunksOut = 0;
+    this.#isRead = this.#job.work(SLICE_EVENTS);
+    return true;
   }
 
-  /** Passes on the next chunk of rows; the answer goes out, unpublished, just before the last one. */
+  /** Passes on the answer and all rows at once, so that they are in one commit; false where one of them finds no room. */
   #passOnBulk(bulk: QueuedBulk): boolean {
     const job = this.#job;
     if (job === undefined) throw new Error('no bulk body is being worked off');
-    const chunks = job.chunks();
-    const chunk = chunks[this.#chunksOut];
-    if (this.#chunksOut === 0) this.#rowsBefore = this.#rows.through;
-    const isLast = this.#chunksOut >= chunks.length - 1;
-    const { status, body } = isLast ? job.answer() : { status: 0, body: '' };
-    if (isLast && !this.#results.hasRoom(Buffer.byteLength(body))) return false;
-    if (chunk !== undefined && !this.#rows.append(job.bytesOf(chunk), chunk.rows)) return false;
-    this.#chunksOut += 1;
-    if (!isLast) return true;
+    const { status, body } = job.answer();
+    if (!this.#results.hasRoom(Buffer.byteLength(body))) return false;
+    if (job.accepted > 0 && !this.#stages.passOn(this.#rows, job.rows, job.accepted)) return false;
     this.#results.write(
       {
         number: bulk.number,
         status,
-        rowsBefore: chunk === undefined ? this.#rows.through : this.#rowsBefore,
-        rowsThrough: this.#rows.through,
+        rowsThrough: job.accepted > 0 ? this.#rows.through : undefined,
         accepted: job.accepted,
         refused: job.rejected,
       },
@@ -279,8 +271,7 @@ class Encoder {
   #bulkDone(bulk: QueuedBulk): void {
     this.#bulks.shift();
     this.#job = undefined;
-    this.#chunksOut = -1;
-    this.#stage.reset();
+    this.#isRead = false;
     if ((bulk.flags & REQUEST_FLAG.large) !== 0) this.#freeLargeBody();
     this.#release();
   }
@@ -300,8 +291,7 @@ class Encoder {
       refusal = new RequestError('internal_error', 'the server failed on this request');
     }
     const { status, body } = describe(refusal as RequestError);
-    const through = this.#rows.through;
-    this.#results.write({ number, status, rowsBefore: through, rowsThrough: through, accepted: 0, refused: 1 }, body);
+    this.#results.write({ number, status, rowsThrough: undefined, accepted: 0, refused: 1 }, body);
   }
 }
 

@@ -41,7 +41,7 @@ export class Disposal {
       this.purgeKept();
       return;
     }
-    if (this.#takesSpare(disk.size(file))) disk.rename(file, path.join(directory, spareName(ordinal)));
+    if (this.#takesSpare(disk.size(file))) disk.rename(file, path.join(directory, spareName()));
     else disk.remove(file);
   }
 

@@ -1,6 +1,6 @@
 import { CHANNEL_SLOT, type ChannelMemory, FAILURE_CODES, ROWS } from '../../shared/channel.js';
 import { Doorbell } from '../../shared/doorbell.js';
-import { GROUP_MAX_BYTES, ROWS_RECORD_BYTES, SEGMENT_MAX_ROWS } from '../../shared/limits.js';
+import { GROUP_MAX_BYTES, SEGMENT_MAX_ROWS } from '../../shared/limits.js';
 import { RingConsumer } from '../../shared/ring.js';
 
 /**
@@ -11,14 +11,12 @@ import { RingConsumer } from '../../shared/ring.js';
  * rows failed and has answered them.
  */
 
-/** No record holds more rows: the shortest row is over 32 bytes. */
-const RECORD_MAX_ROWS = ROWS_RECORD_BYTES / 32;
-
 /** The log thread's end of one encoder generation. */
 export class LogChannel {
   readonly id: number;
   readonly slots: Int32Array;
   readonly rows: RingConsumer;
+  readonly stages: readonly Buffer[];
   readonly encoderBell: Doorbell;
   /** Rows in the last group, and how far the channel is with them. */
   through = 0;
@@ -30,6 +28,7 @@ export class LogChannel {
     this.id = id;
     this.slots = new Int32Array(memory.slots);
     this.rows = new RingConsumer(memory.rows);
+    this.stages = memory.stages.map((stage) => Buffer.from(stage));
     this.encoderBell = new Doorbell(memory.encoderBell);
   }
 }
@@ -53,21 +52,34 @@ export class Group {
 
   #take(channel: LogChannel): void {
     const { rows } = channel;
-    while (
-      this.bytes + ROWS_RECORD_BYTES <= GROUP_MAX_BYTES &&
-      this.rows + RECORD_MAX_ROWS <= SEGMENT_MAX_ROWS &&
-      rows.next()
-    ) {
+    for (let before = rows.position; rows.next(); before = rows.position) {
+      const { offset, length, view, bytes } = rows;
+      const count = view.getUint32(offset + ROWS.count, true);
+      const stage = view.getUint32(offset + ROWS.stage, true);
+      const piece =
+        stage === 0
+          ? bytes.subarray(offset + ROWS.headBytes, offset + length)
+          : channel.stages[stage - 1]?.subarray(0, view.getUint32(offset + ROWS.stageBytes, true));
+      if (piece === undefined) throw new Error(`a record of rows points to stage ${stage}, which is not there`);
+      if (!this.#hasRoom(piece.length, count)) {
+        rows.seek(before);
+        return;
+      }
       if (!channel.inGroup) {
         channel.inGroup = true;
         this.#channels.push(channel);
       }
-      const length = rows.length - ROWS.headBytes;
-      this.pieces.push(rows.bytes.subarray(rows.offset + ROWS.headBytes, rows.offset + rows.length));
-      this.bytes += length;
-      this.rows += rows.view.getUint32(rows.offset + ROWS.count, true);
-      channel.through = rows.view.getUint32(rows.offset + ROWS.through, true);
+      this.pieces.push(piece);
+      this.bytes += piece.length;
+      this.rows += count;
+      channel.through = view.getUint32(offset + ROWS.through, true);
     }
+  }
+
+  /** A record is taken whole: one that is larger than a group should be is a group of its own. */
+  #hasRoom(bytes: number, rows: number): boolean {
+    if (this.rows === 0) return true;
+    return this.bytes + bytes <= GROUP_MAX_BYTES && this.rows + rows <= SEGMENT_MAX_ROWS;
   }
 
   /** The group is synced: its requests may be answered, its memory be used again. */

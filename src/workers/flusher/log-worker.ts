@@ -2,7 +2,7 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { CHANNEL_SLOT, FLOW_SLOT, type FlowMemory, LOG_STATE, type LogMessage } from '../../shared/channel.js';
 import { Counters } from '../../shared/counters.js';
 import { Doorbell, Sleeper } from '../../shared/doorbell.js';
-import { messageOf } from '../../shared/errors.js';
+import { isDiskFull, messageOf } from '../../shared/errors.js';
 import type { LogLevel } from '../../shared/config.js';
 import { createLogger } from '../../shared/log.js';
 import { Group, LogChannel } from './group-commit.js';
@@ -21,6 +21,7 @@ export interface LogWorkerData {
   readonly flow: FlowMemory;
   readonly walDirectory: string;
   readonly flushIntervalMs: number;
+  readonly walMaxBytes: number;
   readonly logLevel: LogLevel;
   /** LogMessages from main. */
   readonly messages: MessagePort;
@@ -31,6 +32,8 @@ export interface LogWorkerData {
 
 /** Nothing is due: woken by the doorbell, or to look at the clock now and then. */
 const IDLE_MS = 60_000;
+/** An idle shipper gets what there is when the log has reached this share of its limit. */
+const SEAL_SHARE = 1 / 4;
 /** How often a disk that refused is tried again. */
 const PROBE_INTERVAL_MS = 500;
 
@@ -70,6 +73,7 @@ class LogThread {
       this.#group.gather(this.#channels);
       if (this.#group.rows > 0) {
         this.#commit();
+        this.#closeChannels();
         this.#sealIfDue();
         continue;
       }
@@ -87,12 +91,15 @@ class LogThread {
   #commit(): void {
     const { rows, bytes, pieces } = this.#group;
     const from = performance.now();
+    const ordinal = this.#activeOrdinal;
     try {
       this.#wal.append(pieces, bytes, rows);
     } catch (error) {
       this.#fail(error, rows);
       return;
     }
+    // The segment before was full.
+    if (this.#activeOrdinal !== ordinal) this.#shipperBell.ring();
     this.#counters.add('walCommits', 1);
     this.#counters.add('walRowsSynced', rows);
     this.#counters.add('walCommitSeconds', (performance.now() - from) / 1000);
@@ -151,10 +158,12 @@ class LogThread {
 
   /**
    * A segment seals when it is full (`Log.append`), or when the shipper is idle and the segment is older than the flush
-   * interval. The shipper stores its idleness before it rings us, so we cannot sleep past it.
+   * interval, or so large that the log would soon be at its limit. The shipper stores its idleness before it rings us, so we cannot sleep past it.
    */
   #msUntilSeal(): number {
     if (this.#wal.activeRows === 0 || Atomics.load(this.#flow, FLOW_SLOT.shipperIdle) === 0) return IDLE_MS;
+    const unshipped = this.#counters.get('walBytesAppended') - this.#counters.get('walBytesFreed');
+    if (unshipped > this.#data.walMaxBytes * SEAL_SHARE) return 0;
     return this.#data.flushIntervalMs - this.#wal.activeAgeMs;
   }
 
@@ -177,6 +186,10 @@ class LogThread {
     this.#log.info('the log can be written again');
     this.#setState(LOG_STATE.ok);
     this.#mainBell.ring();
+  }
+
+  get #activeOrdinal(): number {
+    return Atomics.load(this.#flow, FLOW_SLOT.activeOrdinal);
   }
 
   get #messageCount(): number {
@@ -225,11 +238,6 @@ class LogThread {
   #setState(state: number): void {
     Atomics.store(this.#flow, FLOW_SLOT.logState, state);
   }
-}
-
-function isDiskFull(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
 new LogThread(workerData as LogWorkerData).run();

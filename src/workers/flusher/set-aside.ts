@@ -12,7 +12,9 @@ export function damagedDirectory(walDirectory: string): string {
 type Why =
   | { readonly kind: 'newer'; readonly version: number }
   | { readonly kind: 'headless' }
-  | { readonly kind: 'unreadable' };
+  | { readonly kind: 'unreadable' }
+  /** The disk does not give it. */
+  | { readonly kind: 'disk'; readonly error: string };
 
 /** A whole segment. */
 export function setAsideSegment(file: string, why: Why, log: Logger): void {
@@ -27,6 +29,8 @@ function explain(why: Why): string {
       return `it was written by a newer release (format ${why.version}); ship it with that release's "penstock wal replay"`;
     case 'headless':
       return 'its head is damaged';
+    case 'disk':
+      return `the disk does not give it (${why.error}); "penstock wal verify" tells what of it can be read`;
     case 'unreadable':
       return 'ClickHouse cannot read its rows, which is a fault of Penstock; please report it with the file';
   }

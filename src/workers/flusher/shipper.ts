@@ -5,6 +5,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { FLOW_SLOT, type FlowMemory } from '../../shared/channel.js';
 import { clickHouseReason } from '../../shared/clickhouse/client.js';
 import { Counters, SHIP_STATE } from '../../shared/counters.js';
+import { isDiskFull, messageOf } from '../../shared/errors.js';
 import type { Logger } from '../../shared/log.js';
 import { type Batch, type IntactSegment, readSegment, SegmentRows } from './batch.js';
 import { deadLetter, DeadLetterStore } from './dead-letter.js';
@@ -35,6 +36,9 @@ export interface ShipperOptions {
   readonly flow: FlowMemory;
   readonly log: Logger;
 }
+
+/** A read that failed so often is not tried again. */
+const DISK_ATTEMPTS = 5;
 
 type Refusal = Error & { readonly code: string };
 
@@ -94,9 +98,42 @@ export class Shipper {
     }
   }
 
+  /**
+   * What ClickHouse says is dealt with further in; what is thrown up to here is the disk's: a sector that cannot be read must
+   * not end the process again at every start, nor hold up the segments behind.
+   */
   async #ship(ordinal: number): Promise<void> {
-    const { walDirectory, log } = this.#options;
-    const file = path.join(walDirectory, segmentName(ordinal));
+    const file = path.join(this.#options.walDirectory, segmentName(ordinal));
+    for (let attempt = 1; !this.stopped; attempt += 1) {
+      try {
+        await this.#tryShip(ordinal, file);
+        return;
+      } catch (error) {
+        if (attempt >= DISK_ATTEMPTS && !isDiskFull(error) && this.#giveUpOn(ordinal, file, error)) return;
+        await this.#pauseAfter(error, { file }, attempt, false);
+      }
+    }
+  }
+
+  /** Sets a segment aside that the disk does not give; false where it does not even let us do that. */
+  #giveUpOn(ordinal: number, file: string, error: unknown): boolean {
+    try {
+      const { size } = fs.statSync(file);
+      setAsideSegment(file, { kind: 'disk', error: messageOf(error) }, this.#options.log);
+      this.#counters.add('walDamagedBytes', size);
+      const found = ordinal < Atomics.load(this.#flow, FLOW_SLOT.firstOrdinal);
+      // How much of a file that this process wrote was its segment is not known: the file is at least as long.
+      if (found) this.#counters.add('walBytesFreed', size);
+      this.#counters.set('shipState', SHIP_STATE.ok);
+      return true;
+    } catch (fault) {
+      this.#options.log.error({ file, err: fault }, 'a segment that cannot be read cannot be set aside either');
+      return false;
+    }
+  }
+
+  async #tryShip(ordinal: number, file: string): Promise<void> {
+    const { log } = this.#options;
     // An ordinal whose file could not be opened was never written to.
     if (!fs.existsSync(file)) return;
     const { scan, batch } = readSegment(file);
@@ -187,6 +224,7 @@ export class Shipper {
         return undefined;
       } catch (error) {
         if (this.stopped) return undefined;
+        if (isDiskError(error)) throw error;
         const verdict = classify(error);
         if (mayRefuse && (verdict === 'refused' || verdict === 'unreadable')) return error as Refusal;
         await this.#pauseAfter(error, { rows: batch.rows }, attempt, verdict === 'retry');
@@ -277,4 +315,9 @@ function sealedSegments(directory: string, active: number): number[] {
   const ordinals = fs.readdirSync(directory).map(ordinalOf);
   const isSealed = (ordinal: number | undefined): ordinal is number => ordinal !== undefined && ordinal < active;
   return ordinals.filter(isSealed).toSorted((a, b) => a - b);
+}
+
+/** Of reading a segment while it is sent; ClickHouse's own errors have numbers. */
+function isDiskError(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'EIO' || error.code === 'ENOENT');
 }

@@ -81,7 +81,8 @@ test('the time to wait follows from what stands in the way and how fast it goes 
     [{ walBytes: 50 * 1024 * 1024, shipBytesPerSecond: 0 }, 5],
     [{ logState: LOG_STATE.diskFull, walBytes: 55 }, 6],
     [{ openRequests: 450, answersPerSecond: 100 }, 5],
-    [{ openRequests: 10, answersPerSecond: 0 }, 10],
+    [{ openRequests: 1_000, answersPerSecond: 0 }, 10],
+    [{ openRequests: 16_000, answersPerSecond: 1 }, 30],
   ];
   for (const [state, seconds] of waits)
     assert.equal(admit({ ...IDLE, ...state })?.retryAfterS, seconds, JSON.stringify(state));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { HttpResponse } from 'uWebSockets.js';
-import { type PendingRequest, Requests } from '../../../src/main/requests.js';
+import { type PendingRequest, Requests, type WorkingEncoder } from '../../../src/main/requests.js';
 import { tries } from '../../support/property.js';
 
 const response = (): HttpResponse => ({}) as unknown as HttpResponse;
@@ -19,8 +19,9 @@ test('a number is one request’s until that is removed, and requests and bytes 
   fc.assert(
     fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
       const requests = new Requests();
-      const encoders = [{}, {}, {}];
-      const open: { request: PendingRequest; res: HttpResponse; bytes: number; encoder: object | undefined }[] = [];
+      const encoders = Array.from({ length: 3 }, () => ({ bulkDone: () => undefined }));
+      const open: { request: PendingRequest; res: HttpResponse; bytes: number; encoder: WorkingEncoder | undefined }[] =
+        [];
       const gone: PendingRequest[] = [];
       let most = 0;
       for (const action of steps) {

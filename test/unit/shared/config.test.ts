@@ -57,6 +57,8 @@ describe('defaults', () => {
       dataDir: path.resolve('data'),
       flushIntervalMs: 1000,
       walMaxBytes: 8 * GIB,
+      walKeepMs: 0,
+      deadLetterMaxBytes: GIB,
       clickhouseUrl: undefined,
       clickhouseUser: 'default',
       clickhousePassword: undefined,
@@ -253,9 +255,12 @@ describe('forms', () => {
 
 describe('relations', () => {
   test('two bodies of the largest size fit in flight', () => {
-    refuses({ PENSTOCK_BODY_MAX_BYTES: '65MiB' }, /^PENSTOCK_BODY_MAX_BYTES: 65MiB .*PENSTOCK_IN_FLIGHT_MAX_BYTES/);
+    refuses(
+      { PENSTOCK_BODY_MAX_BYTES: '33MiB', PENSTOCK_IN_FLIGHT_MAX_BYTES: '64MiB' },
+      /^PENSTOCK_BODY_MAX_BYTES: 33MiB .*PENSTOCK_IN_FLIGHT_MAX_BYTES/,
+    );
     refuses({}, /--in-flight-max-bytes \(1MiB\)/, { inFlightMaxBytes: '1MiB' });
-    assert.equal(fromEnv({ PENSTOCK_BODY_MAX_BYTES: '64MiB' }).bodyMaxBytes, 64 * MIB);
+    assert.equal(fromEnv({ PENSTOCK_BODY_MAX_BYTES: '48MiB' }).bodyMaxBytes, 48 * MIB);
   });
 
   test('the listeners have different ports, unless both take any', () => {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
 /**
@@ -168,9 +169,12 @@ export function segmentName(ordinal: number): string {
   return `${String(ordinal).padStart(16, '0')}.wal`;
 }
 
-/** A confirmed segment's file that waits to be written anew. */
-export function spareName(ordinal: number): string {
-  return `${String(ordinal).padStart(16, '0')}${SPARE_SUFFIX}`;
+/**
+ * A name for a confirmed segment's file that waits to be written anew. Ordinals begin again when a log was empty at a start,
+ * and a rename replaces what has the name: so no two spares ever have the same.
+ */
+export function spareName(): string {
+  return `${randomBytes(8).toString('hex')}${SPARE_SUFFIX}`;
 }
 
 export function isSpare(name: string): boolean {

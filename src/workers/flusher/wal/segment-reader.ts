@@ -74,15 +74,22 @@ export function scanSegment(file: string, onPayload: OnPayload = () => undefined
   }
 }
 
-/** When a segment was opened, in Unix ms: no event in it was acknowledged before that. 1 where its head is gone. */
+/**
+ * When a segment was opened, in Unix ms: no event in it was acknowledged before that. 1 where its head is gone or the disk does
+ * not give it: the shipper deals with that.
+ */
 export function createdAtMs(file: string): number {
-  const fd = fs.openSync(file, 'r');
   try {
-    const bytes = Buffer.alloc(SEGMENT_HEAD_BYTES);
-    const head = decodeSegmentHead(bytes.subarray(0, fs.readSync(fd, bytes, 0, SEGMENT_HEAD_BYTES, 0)));
-    return typeof head === 'string' || 'newerVersion' in head ? 1 : head.createdAtMs;
-  } finally {
-    fs.closeSync(fd);
+    const fd = fs.openSync(file, 'r');
+    try {
+      const bytes = Buffer.alloc(SEGMENT_HEAD_BYTES);
+      const head = decodeSegmentHead(bytes.subarray(0, fs.readSync(fd, bytes, 0, SEGMENT_HEAD_BYTES, 0)));
+      return typeof head === 'string' || 'newerVersion' in head ? 1 : head.createdAtMs;
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch {
+    return 1;
   }
 }
 
@@ -187,7 +194,7 @@ class Scanner {
     const id = Buffer.alloc(8);
     id.writeBigUInt64LE(head.segmentId);
     const step = 1024 * 1024;
-    for (let from = at + 8; from < this.#size; ) {
+    for (let from = at + 8; from < this.#size;) {
       const chunk = Buffer.from(this.#read(from, Math.min(step, this.#size - from)));
       const found = chunk.indexOf(id);
       if (found === -1) {

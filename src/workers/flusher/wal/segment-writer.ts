@@ -84,8 +84,7 @@ export class SegmentWriter {
   hasRoom(rows: number, length: number): boolean {
     // The frame that seals the segment must fit behind it.
     return (
-      this.#rows + rows <= SEGMENT_MAX_ROWS &&
-      this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES
+      this.#rows + rows <= SEGMENT_MAX_ROWS && this.#position + frameBytes(length) + frameBytes(0) <= SEGMENT_MAX_BYTES
     );
   }
 
