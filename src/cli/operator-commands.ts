@@ -50,9 +50,9 @@ export function addOperatorCommands(program: Command, actions: OperatorActions, 
 }
 
 const DEAD_LETTER_NOTE = `
-An id is EPOCH:SEQUENCE, as "ls" shows it. All of these work beside a running instance. Exit codes: 0 all is well, 1 there
-is something to look at (ls: there are letters; requeue: some are refused again; a letter that was named is not there),
-2 usage.`;
+An id is EPOCH:SEQUENCE, as "ls" shows it. All of these work beside a running instance. Exit codes: 0 all is well, 1
+there is something to look at (ls: there are letters; requeue: some are refused again; a letter that was named is
+not there), 2 usage.`;
 
 function addDeadLetter(program: Command, actions: OperatorActions, flags: () => Flags): void {
   const group = program
@@ -102,14 +102,14 @@ function switches(command: Command): { all: boolean; json: boolean } {
 }
 
 const WAL_NOTE = `
-DIR is a data directory or the wal/ in it; absent: that of the configuration. verify, stat and dump only read, also beside a
-running instance. Exit codes: 0 all is well, 1 something is damaged or set aside, 2 usage.`;
+DIR is a data directory or the wal/ in it; absent: that of the configuration. verify, stat and dump only read, also
+beside a running instance. Exit codes: 0 all is well, 1 something is damaged or set aside, 2 usage.`;
 
 const REPLAY_NOTE = `
-For the directory of an instance that will never come back: each segment goes to the configured ClickHouse under the token
-that it had, so that what had been sent already counts once. Refused while a process has the directory. What ClickHouse
-refuses goes to dead-letter/ beside the log. Exit codes: 0 everything is stored, 1 something is left, set aside or
-refused, 2 usage.`;
+For the directory of an instance that will never come back: each segment goes to the configured ClickHouse under the
+token that it had, so that what had been sent already counts once. Refused while a process has the directory. What
+ClickHouse refuses goes to dead-letter/ beside the log. Exit codes: 0 everything is stored, 1 something is left, set
+aside or refused, 2 usage.`;
 
 function addWal(program: Command, actions: OperatorActions, flags: () => Flags): void {
   const group = program
@@ -139,14 +139,14 @@ function addWal(program: Command, actions: OperatorActions, flags: () => Flags):
 }
 
 const AUDIT_NOTE = `
-Every sequence number that was synced must be stored (a completion in the ledger, table segments), pending (in wal/), a
-dead letter, purged, or set aside (in wal/damaged/, as far as it can be read). The log is read before the ledger, and what
-looks wrong is looked at again, so that a running instance may go on shipping. Sent twice is no overlap; two batches that
-claim one number are.
+Every sequence number that was synced must be stored (a completion in the ledger, table segments), pending (in
+wal/), a dead letter, purged, or set aside (in wal/damaged/, as far as it can be read). The log is read before the
+ledger, and what looks wrong is looked at again, so that a running instance may go on shipping. Sent twice is no
+overlap; two batches that claim one number are.
 
-Not seen: events behind the last segment of an epoch that is known here, if that segment's file vanished after a crash and
-before the next start, which notes how far the log goes. Nor that rows have gone from the table events afterwards: --deep
-looks each event of the segments in wal/kept/ (PENSTOCK_WAL_KEEP_MS) up in it by its identity.
+Not seen: events behind the last segment of an epoch that is known here, if that segment's file vanished after a
+crash and before the next start, which notes how far the log goes. Nor that rows have gone from the table events
+afterwards: --deep looks each event of the segments in wal/kept/ (PENSTOCK_WAL_KEEP_MS) up in it by its identity.
 
 Exit codes: 0 everything is accounted for, 1 a gap, an overlap or (--deep) a missing event, 2 usage.`;
 

@@ -95,7 +95,7 @@ export class Requeue {
   async #note(state: LedgerState, rows: readonly Placed[]): Promise<void> {
     if (rows.length === 0) return;
     const each = rows.map((row) => batchOf(row.epoch, [row]));
-    await writeLedger(this.#client, this.#database, state, each, this.#never.signal);
+    await writeLedger(this.#client, this.#database, [state], each, this.#never.signal);
   }
 
   /** Reads the file anew: since it was read, another command may have taken letters away. */

@@ -13,11 +13,11 @@ export type LedgerState =
   /** ClickHouse does not take this batch whole: what can be stored of it was stored in parts, the rest is a dead letter each. */
   | 'refused';
 
-/** Several batches are noted in one step: all of them or none. */
+/** All states of all batches are noted in one step, or none. */
 export async function writeLedger(
   client: ClickHouseClient,
   database: string,
-  state: LedgerState,
+  states: readonly LedgerState[],
   batches: readonly Batch[],
   signal: AbortSignal,
 ): Promise<void> {
@@ -25,19 +25,21 @@ export async function writeLedger(
     table: tableName(database, 'segments'),
     format: 'JSONEachRow',
     abort_signal: signal,
-    values: batches.map((batch) => ({
-      token: batch.token,
-      state,
-      epoch: String(batch.epoch),
-      ranges: batch.ranges.map(({ first, rows }) => [String(first), rows]),
-      rows: batch.rows,
-      bytes: batch.bytes,
-      hours: batch.hours ?? [],
-      hours_known: batch.hours !== undefined,
-    })),
+    values: states.flatMap((state) =>
+      batches.map((batch) => ({
+        token: batch.token,
+        state,
+        epoch: String(batch.epoch),
+        ranges: batch.ranges.map(({ first, rows }) => [String(first), rows]),
+        rows: batch.rows,
+        bytes: batch.bytes,
+        hours: batch.hours ?? [],
+        hours_known: batch.hours !== undefined,
+      })),
+    ),
     clickhouse_settings: {
       // A repetition adds nothing that the first has not said.
-      insert_deduplication_token: `${tokenOf(batches)}:${state}`,
+      insert_deduplication_token: `${tokenOf(batches)}:${states.join('+')}`,
       insert_deduplicate: 1,
       async_insert: 0,
       wait_end_of_query: 1,

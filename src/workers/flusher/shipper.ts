@@ -76,6 +76,8 @@ export class Shipper {
     if (ordinal === undefined) return false;
     await this.#ship(ordinal);
     if (this.stopped) return false;
+    // An operator's command may have taken letters away.
+    if (this.#counters.get('deadLetterBytes') > 0) this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
     this.#pending.shift();
     Atomics.store(this.#flow, FLOW_SLOT.shippedThrough, (this.#pending[0] ?? this.#known + 1) - 1);
     return true;
@@ -158,15 +160,15 @@ export class Shipper {
   }
 
   async #shipBatch(file: string, scan: IntactSegment, batch: Batch): Promise<'shipped' | 'unreadable'> {
-    await this.#note('intent', batch);
+    await this.#note(['intent'], [batch]);
     const refusal = await this.#insert(batch);
     if (refusal === undefined) {
-      await this.#note('completion', batch);
+      await this.#note(['completion'], [batch]);
       return 'shipped';
     }
     if (classify(refusal) === 'refused') await this.#shipInParts(file, scan, refusal);
     // Last: until then the intent says that some of its rows may be there.
-    await this.#note('refused', batch);
+    await this.#note(['refused'], [batch]);
     return classify(refusal) === 'unreadable' ? 'unreadable' : 'shipped';
   }
 
@@ -186,7 +188,8 @@ export class Shipper {
     });
     if (this.stopped) return;
     this.#options.log.info({ file, inserts, stored: stored.length, refused: isolated.length }, 'found what is refused');
-    if (stored.length > 0) await this.#note('completion', stored);
+    // Their intent until now was that of the whole: noted with their completion, none can stay open.
+    if (stored.length > 0) await this.#note(['intent', 'completion'], stored);
     if (isolated.length > 0) await this.#bury(file, scan, rows, isolated);
   }
 
@@ -203,11 +206,11 @@ export class Shipper {
     return refusal;
   }
 
-  async #note(state: LedgerState, batches: Batch | readonly Batch[]): Promise<void> {
+  async #note(states: readonly LedgerState[], batches: readonly Batch[]): Promise<void> {
     const { client, database } = this.#options;
-    const list = 'token' in batches ? [batches] : batches;
-    const rows = list.reduce((sum, batch) => sum + batch.rows, 0);
-    await this.#untilConfirmed({ rows }, () => writeLedger(client, database, state, list, this.#stop.signal), false);
+    const { signal } = this.#stop;
+    const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
+    await this.#untilConfirmed({ rows }, () => writeLedger(client, database, states, batches, signal), false);
   }
 
   /** Repeats a step until it succeeds or `stop`; returns the error of one that no repetition can mend. */
