@@ -97,6 +97,8 @@ export interface Survey {
   /** Text of the value of the last member called `metadata`; start is UNENDED where there is none. */
   metadataStart: number;
   metadataEnd: number;
+  /** Where the value of the last member called `timestamp` starts; UNENDED where there is none. */
+  timestampStart: number;
   /** Where an escape for half a surrogate pair stands; UNENDED where there is none. */
   loneSurrogateAt: number;
   /** Deepest nesting, 1 for an object of scalars. */
@@ -108,6 +110,7 @@ export function emptySurvey(): Survey {
     members: 0,
     innerMembers: 0,
     metadataStart: UNENDED,
+    timestampStart: UNENDED,
     metadataEnd: UNENDED,
     loneSurrogateAt: UNENDED,
     depth: 0,
@@ -130,8 +133,9 @@ export function survey(text: Buffer, start: number, end: number, found: Survey):
     if (byte === COLON) {
       if (depth === 1) {
         found.members += 1;
-        inMetadata = isMetadataKey(text, lastString, i);
+        inMetadata = isKey(text, lastString, i, METADATA);
         if (inMetadata) found.metadataStart = skipSpace(text, i + 1, end);
+        else if (isKey(text, lastString, i, TIMESTAMP)) found.timestampStart = skipSpace(text, i + 1, end);
       } else {
         found.innerMembers += 1;
       }
@@ -156,13 +160,15 @@ function trimEnd(text: Uint8Array, start: number, end: number): number {
 }
 
 const METADATA = Buffer.from('"metadata"');
+const TIMESTAMP = Buffer.from('"timestamp"');
 
-function isMetadataKey(text: Buffer, start: number, colon: number): boolean {
+/** Whether the name that starts at `start`, before the colon, is `key` (in quotes). */
+function isKey(text: Buffer, start: number, colon: number, key: Buffer): boolean {
   const end = trimEnd(text, start, colon);
-  if (end - start === METADATA.length) return text.compare(METADATA, 0, METADATA.length, start, end) === 0;
+  if (end - start === key.length) return text.compare(key, 0, key.length, start, end) === 0;
   // A key may be spelled with escapes: then it is longer.
-  if (end - start < METADATA.length || !text.subarray(start, end).includes(BACKSLASH)) return false;
-  return stringAt(text, start, end) === 'metadata';
+  if (end - start < key.length || !text.subarray(start, end).includes(BACKSLASH)) return false;
+  return stringAt(text, start, end) === key.toString('utf8', 1, key.length - 1);
 }
 
 /** The value of the string token between `start` and `end`; undefined where it is none. */
@@ -257,4 +263,13 @@ export function findDuplicate(text: Buffer, start: number, end: number): string 
 /** RFC 6901. */
 export function escapePointer(name: string): string {
   return name.replaceAll('~', '~0').replaceAll('/', '~1');
+}
+
+/** Whether the number whose text starts at `at` is whole as it is written, not only as the nearest double: RFC 8259 grammar. */
+export function isWhole(text: Buffer, at: number, end: number): boolean {
+  const number = text.toString('latin1', at, skipScalar(text, at, end));
+  const [, whole = '', fraction = '', exponent = '0'] = /^-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? [];
+  const digits = (whole + fraction).replace(/0+$/, '');
+  // What stands behind the point when the exponent has moved it; nothing does in zero.
+  return digits === '' || whole.length + Number(exponent) >= digits.length;
 }

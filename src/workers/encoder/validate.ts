@@ -4,7 +4,16 @@ import { type ErrorCode, type ErrorDetail, messageOf } from '../../shared/errors
 import { EVENT_LIMITS, type EventInput, eventSchema, MILLISECONDS_FROM } from '../../shared/event-schema.js';
 import { DETAILS_MAX, QUOTE_MAX_CHARS } from '../../shared/limits.js';
 import { parseUuid } from './event-id.js';
-import { compact, countMembers, emptySurvey, escapePointer, findDuplicate, survey, UNENDED } from './json-text.js';
+import {
+  compact,
+  countMembers,
+  emptySurvey,
+  escapePointer,
+  findDuplicate,
+  isWhole,
+  survey,
+  UNENDED,
+} from './json-text.js';
 
 /**
  * What a valid event is (api.md): JSON.parse, the compiled TypeBox schema, then what JSON Schema cannot say: lengths in bytes,
@@ -116,7 +125,8 @@ export class EventValidator {
     if (hidden !== undefined) return hidden;
     if (!this.#whole.Check(value)) return new EventFault(this.#explain(value));
     const event = value as EventInput;
-    const fault = this.#checkLengths(event) ?? this.#checkTimestamp(event, arrivalMs) ?? this.#checkKey(event, key);
+    const fault =
+      this.#checkLengths(event) ?? this.#checkTimestamp(event, arrivalMs, text, end) ?? this.#checkKey(event, key);
     return fault ?? this.#accept(text, event, key);
   }
 
@@ -174,8 +184,10 @@ export class EventValidator {
     return undefined;
   }
 
-  #checkTimestamp(event: EventInput, arrivalMs: number): EventFault | undefined {
-    return toMs(event.timestamp) <= arrivalMs + this.#options.futureToleranceS * 1000
+  #checkTimestamp(event: EventInput, arrivalMs: number, text: Buffer, end: number): EventFault | undefined {
+    const inTime = toMs(event.timestamp) <= arrivalMs + this.#options.futureToleranceS * 1000;
+    // JSON.parse rounds: 1723475612.00000001 is not whole, though the double that it becomes is.
+    return inTime && isWhole(text, this.#survey.timestampStart, end)
       ? undefined
       : EventFault.at('/timestamp', this.#rules.timestamp);
   }

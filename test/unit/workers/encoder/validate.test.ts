@@ -173,6 +173,21 @@ test('a timestamp is seconds below 10^11 and milliseconds from there on, in ever
   }
 });
 
+test('a number that only rounds to an integer is none, and a timestamp in metadata is nobody’s concern', () => {
+  const text = (spelling: string): string =>
+    `{"event_name":"a","metadata":{"timestamp":0.5},"channel":"web","user_id":"u","timestamp":${spelling}}`;
+  for (const spelling of [
+    '1723475612.00000001',
+    '1723475612345.0001',
+    '1.72347561200000001e9',
+    '17234756120000001e-7',
+  ]) {
+    assert.equal(refused(text(spelling)).details[0]?.path, '/timestamp', spelling);
+  }
+  assert.equal(accepted(text('17234756120000000e-7')).timestampMs, 1_723_475_612_000);
+  assert.equal(accepted(text('5').replace('"timestamp":5', '"time\\u0073tamp":5.0')).timestampMs, 5_000);
+});
+
 test('the header’s key stands for the id, and must be one and the same', () => {
   const id = '6F1C0A52-0b1e-4d8e-9a3b-2f4f5f1f7c11';
   const bytes = new Uint8Array(Buffer.from('6f1c0a520b1e4d8e9a3b2f4f5f1f7c11', 'hex'));
