@@ -14,7 +14,9 @@ const { values } = parseArgs({
   },
 });
 if (values.help) {
-  console.log('node bench/wal-commit.js [--dir DIR] [--commits N]\nNeeds a build: npm run build. DIR is the disk to measure.');
+  console.log(
+    'node bench/wal-commit.js [--dir DIR] [--commits N]\nNeeds a build: npm run build. DIR is the disk to measure.',
+  );
   process.exit(0);
 }
 
@@ -32,7 +34,12 @@ function median(samples) {
 
 /** Commits into one segment; the durations in ms and the CPU in µs a commit. */
 function measure(ordinal, bytes, spare) {
-  const writer = new SegmentWriter(nodeFileSystem, directory, { ordinal, segmentId: BigInt(ordinal), epoch: 1n }, spare);
+  const writer = new SegmentWriter(
+    nodeFileSystem,
+    directory,
+    { ordinal, segmentId: BigInt(ordinal), epoch: 1n },
+    spare,
+  );
   const payload = [Buffer.alloc(bytes, 7)];
   const durations = [];
   const cpu = process.cpuUsage();

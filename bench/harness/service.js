@@ -1,0 +1,126 @@
+/**
+ * The services that are measured, each a process of its own with all that it needs: started, watched, ended. Penstock is
+ * started as `npm start` starts it, on free ports and in a temporary data directory, with its embedded ClickHouse.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { childrenOf, cpuMs, memoryMiB, threadCpuMs } from './processes.js';
+
+const START_MS = 60_000;
+const STOP_MS = 30_000;
+const at = (path) => fileURLToPath(new URL(path, import.meta.url));
+const USER = 'default';
+const PASSWORD = 'bench';
+
+/**
+ * @typedef {object} Running
+ * @property {string} name
+ * @property {string} url
+ * @property {number} [pid] absent: elsewhere
+ * @property {{ url: string, user: string, password: string, database: string }} [clickhouse]
+ * @property {() => object} snapshot CPU and memory up to now
+ * @property {() => Promise<void>} stop
+ */
+
+/** @returns {Promise<Running>} */
+export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {}) {
+  const dataDir = mkdtempSync(join(dataRoot, 'penstock-bench-'));
+  const env = {
+    ...withoutPenstock(process.env),
+    PENSTOCK_DATA_DIR: dataDir,
+    PENSTOCK_PORT: '0',
+    PENSTOCK_ADMIN_PORT: '0',
+    PENSTOCK_CLICKHOUSE_USER: USER,
+    PENSTOCK_CLICKHOUSE_PASSWORD: PASSWORD,
+    ...settings,
+  };
+  const command = ['--require', at('name-thread.js'), at('../../dist/src/cli/penstock.js')];
+  try {
+    const { child, listening, stop } = await startProcess('penstock', command, env);
+    const clickhouse = { url: listening.clickhouseUrl, user: USER, password: PASSWORD, database: 'penstock' };
+    const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 250 });
+    return {
+      name: 'penstock',
+      url: listening.url,
+      adminUrl: listening.adminUrl,
+      pid: child.pid,
+      dataDir,
+      clickhouse,
+      snapshot: () => snapshotOf(child.pid, childrenOf(child.pid)),
+      stop: () => stop().finally(remove),
+    };
+  } catch (error) {
+    rmSync(dataDir, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/**
+ * A service of bench/peers. They tell where they listen as Penstock does.
+ * @returns {Promise<Running>}
+ */
+export async function startPeer(name, file, args, clickhouse) {
+  const env = { ...withoutPenstock(process.env), NODE_ENV: 'production', BENCH_CLICKHOUSE: JSON.stringify(clickhouse) };
+  const { child, listening, stop } = await startProcess(name, [at(`../peers/${file}`), ...args], env);
+  return { name, url: listening.url, pid: child.pid, clickhouse, snapshot: () => snapshotOf(child.pid, []), stop };
+}
+
+/** A service that runs already, here or elsewhere: only what HTTP shows is measured. */
+export function serviceElsewhere(url) {
+  return { name: 'penstock', url: new URL(url).origin, snapshot: () => ({}), stop: async () => {} };
+}
+
+function snapshotOf(pid, children) {
+  return {
+    cpuMs: cpuMs(pid),
+    threads: threadCpuMs(pid),
+    childrenCpuMs: children.reduce((total, child) => total + cpuMs(child), 0),
+    memory: memoryMiB(pid),
+  };
+}
+
+async function startProcess(name, command, env) {
+  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'], env });
+  const output = [];
+  const keep = (line) => {
+    output.push(line);
+    if (output.length > 100) output.shift();
+  };
+  createInterface({ input: child.stderr }).on('line', keep);
+  const listening = new Promise((resolve) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      keep(line);
+      const parsed = line.includes('"listening"') ? JSON.parse(line) : {};
+      if (parsed.msg === 'listening') resolve(parsed);
+    });
+  });
+  const exit = once(child, 'exit');
+  // Whatever happens to the benchmark, what it started ends with it.
+  const end = () => child.kill('SIGKILL');
+  process.once('exit', end);
+  const first = await Promise.race([listening, exit.then(() => 'ended'), sleep(START_MS, 'late', { ref: false })]);
+  if (typeof first === 'string') {
+    end();
+    throw new Error(`${name} did not start (${first}):\n${output.join('\n')}`);
+  }
+  const stop = async () => {
+    child.kill('SIGTERM');
+    const late = await Promise.race([exit, sleep(STOP_MS, 'late', { ref: false })]);
+    if (late === 'late') {
+      end();
+      await exit;
+    }
+    process.removeListener('exit', end);
+  };
+  return { child, listening: first, stop };
+}
+
+function withoutPenstock(env) {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('PENSTOCK_') && name !== 'PORT'));
+}
