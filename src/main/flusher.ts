@@ -7,6 +7,7 @@ import {
   type LogMessage,
   type ShipperMessage,
 } from '../shared/channel.js';
+import { monotonicMs } from '../shared/clock.js';
 import type { Config } from '../shared/config.js';
 import { Doorbell, Sleeper } from '../shared/doorbell.js';
 import { SEGMENTS_MAX } from '../shared/limits.js';
@@ -32,6 +33,7 @@ export class Flusher {
   readonly #events: FlusherEvents;
   readonly #slots: Int32Array;
   readonly #firstCommits: Float64Array;
+  readonly #firstCommitsMonotonic: Float64Array;
   readonly #logBell: Doorbell;
   readonly #mainSleeper: Sleeper;
   readonly #toLog = new MessageChannel();
@@ -48,6 +50,7 @@ export class Flusher {
     this.#events = events;
     this.#slots = new Int32Array(flow.slots);
     this.#firstCommits = new Float64Array(flow.firstCommits);
+    this.#firstCommitsMonotonic = new Float64Array(flow.firstCommitsMonotonic);
     this.#logBell = new Doorbell(flow.logBell);
     this.#mainSleeper = new Sleeper(flow.mainBell);
   }
@@ -121,7 +124,8 @@ export class Flusher {
   /**
    * Unix seconds before which every event that this data directory's instance acknowledged is in ClickHouse: the first commit
    * of the oldest segment that is not, or now where there is none. The clock is read first: what is acknowledged while we
-   * look is later.
+   * look is later. Where the clock was set meanwhile, the earlier of what the two clocks say: in between, events may have been
+   * acknowledged at any time of day.
    */
   asOf(): number {
     const now = Date.now();
@@ -129,7 +133,9 @@ export class Flusher {
     const active = Atomics.load(this.#slots, FLOW_SLOT.activeOrdinal);
     for (let ordinal = shipped + 1; ordinal <= active; ordinal += 1) {
       const first = this.#firstCommits[ordinal % SEGMENTS_MAX] ?? 0;
-      if (first > 0) return Math.min(first, now) / 1000;
+      if (first === 0) continue;
+      const ageMs = monotonicMs() - (this.#firstCommitsMonotonic[ordinal % SEGMENTS_MAX] ?? 0);
+      return Math.min(first, now - Math.max(0, ageMs)) / 1000;
     }
     return now / 1000;
   }

@@ -89,6 +89,8 @@ export interface FlowMemory {
   readonly slots: SharedArrayBuffer;
   /** Unix ms of the first commit of each segment (0: none yet), at ordinal modulo SEGMENTS_MAX, as Float64. Log thread. */
   readonly firstCommits: SharedArrayBuffer;
+  /** The same moments in ms on the clock of `monotonicMs`, which is one for all threads. Log thread, before firstCommits. */
+  readonly firstCommitsMonotonic: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly mainBell: SharedArrayBuffer;
   readonly logBell: SharedArrayBuffer;
@@ -99,6 +101,7 @@ export function createFlow(counters: SharedArrayBuffer): FlowMemory {
   return {
     slots: new SharedArrayBuffer(FLOW_SLOTS * 4),
     firstCommits: new SharedArrayBuffer(SEGMENTS_MAX * 8),
+    firstCommitsMonotonic: new SharedArrayBuffer(SEGMENTS_MAX * 8),
     counters,
     mainBell: createDoorbell(),
     logBell: createDoorbell(),

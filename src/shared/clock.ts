@@ -25,3 +25,8 @@ export class ArrivalClock {
     return this.#last;
   }
 }
+
+/** Ms on a clock that nobody sets and that all threads share: `performance.now()` starts anew in each of them. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}

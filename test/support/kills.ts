@@ -15,6 +15,8 @@ export interface KillsOptions {
   readonly producer: Producer;
   readonly work: { readonly singles: Range; readonly bulk: Range };
   readonly kills: number;
+  /** Whom to kill, in turn. */
+  readonly victims?: readonly Victim[];
   readonly onKill?: (round: number, victim: Victim, startMs: number) => void;
 }
 
@@ -25,6 +27,7 @@ export async function runWithKills({
   producer,
   work,
   kills,
+  victims = VICTIMS,
   onKill,
 }: KillsOptions): Promise<Service> {
   let running = service;
@@ -34,7 +37,7 @@ export async function runWithKills({
   const sent = producer.run(work);
   for (let round = 1; round <= kills; round += 1) {
     await Promise.race([producer.acknowledged(before + Math.floor((events * round) / (kills + 1))), sent]);
-    const victim = VICTIMS[(round - 1) % VICTIMS.length] ?? 'service';
+    const victim = victims[(round - 1) % victims.length] ?? 'service';
     if (victim !== 'service') for (const child of childrenOf(running.pid)) process.kill(child, 'SIGKILL');
     if (victim === 'clickhouse') {
       onKill?.(round, victim, 0);
@@ -52,7 +55,7 @@ export async function runWithKills({
 }
 
 /** The processes that a process has started: the embedded ClickHouse is the only child of the service. */
-function childrenOf(pid: number): number[] {
+export function childrenOf(pid: number): number[] {
   return fs
     .readdirSync(`/proc/${pid}/task`)
     .flatMap((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' '))

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { FLOW_SLOT, type FlowMemory } from '../../../shared/channel.js';
+import { monotonicMs } from '../../../shared/clock.js';
 import { Counters } from '../../../shared/counters.js';
 import { SEGMENTS_MAX } from '../../../shared/limits.js';
 import type { Logger } from '../../../shared/log.js';
@@ -30,6 +31,7 @@ export class Log {
   readonly #directory: string;
   readonly #flow: Int32Array;
   readonly #firstCommits: Float64Array;
+  readonly #firstCommitsMonotonic: Float64Array;
   readonly #counters: Counters;
   readonly #log: Logger;
   #epoch = randomBytes(8).readBigUInt64LE();
@@ -46,6 +48,7 @@ export class Log {
     this.#directory = directory;
     this.#flow = new Int32Array(flow.slots);
     this.#firstCommits = new Float64Array(flow.firstCommits);
+    this.#firstCommitsMonotonic = new Float64Array(flow.firstCommitsMonotonic);
     this.#counters = new Counters(flow.counters);
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
@@ -76,7 +79,10 @@ export class Log {
     const nowMs = Date.now();
     const slot = segment.ordinal % SEGMENTS_MAX;
     // Before the acknowledgement: `as_of` must not pass an event that is acknowledged and not yet shipped.
-    if (this.#firstCommits[slot] === 0) this.#firstCommits[slot] = nowMs;
+    if (this.#firstCommits[slot] === 0) {
+      this.#firstCommitsMonotonic[slot] = monotonicMs();
+      this.#firstCommits[slot] = nowMs;
+    }
     try {
       segment.append(pieces, bytes, rows, this.#sequence, nowMs);
     } catch (error) {
@@ -246,7 +252,11 @@ export class Log {
       const ordinal = ordinalOf(name);
       if (ordinal === undefined) continue;
       ordinals.push(ordinal);
-      this.#firstCommits[ordinal % SEGMENTS_MAX] = createdAtMs(path.join(this.#directory, name));
+      const created = createdAtMs(path.join(this.#directory, name));
+      const ageMs = Date.now() - created;
+      // Of a time to come: the clock was set back since, and nothing is known of when its events were acknowledged.
+      this.#firstCommits[ordinal % SEGMENTS_MAX] = ageMs < 0 ? 1 : created;
+      this.#firstCommitsMonotonic[ordinal % SEGMENTS_MAX] = monotonicMs() - ageMs;
       try {
         this.#counters.add('walBytesAppended', this.#fs.size(path.join(this.#directory, name)));
       } catch (error) {

@@ -33,3 +33,14 @@ test('a probe that a killed process has left is in nobody’s way', (t) => {
   assert.equal(new SpaceProbe(fs, directory).try(), undefined);
   assert.deepEqual(fs.list(directory), []);
 });
+
+test('a full disk gets its spares back, and has room then', (t) => {
+  const directory = temporaryDirectory(t);
+  writeFileSync(join(directory, '0000000000000001.spare'), 'confirmed');
+  writeFileSync(join(directory, '0000000000000002.wal'), 'not confirmed');
+  const fs = new FaultyFileSystem();
+  const isFull = (): boolean => fs.list(directory).some((name) => name.endsWith('.spare'));
+  fs.plan = (call) => (call === 'writeAll' && isFull() ? { code: 'ENOSPC' } : undefined);
+  assert.equal(new SpaceProbe(fs, directory).try(), undefined);
+  assert.deepEqual(fs.list(directory), ['0000000000000002.wal']);
+});

@@ -1,0 +1,4 @@
+import { CLOCK_FAULTS } from '../support/faults/clock.js';
+import { faultTests } from '../support/faults/tests.js';
+
+faultTests(CLOCK_FAULTS);

@@ -1,0 +1,193 @@
+import { execFile, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { FaultProxy } from '../fault-proxy.js';
+import { type Service, until } from '../service.js';
+import { externally, type Fault, type FaultRun } from './fault-run.js';
+import { ready } from './processes.js';
+
+/** A disk that is full, and one that fails. */
+
+const execute = promisify(execFile);
+
+/** Smaller than one segment may be. */
+const DISK_MIB = { ofOthers: 24, ofTheLog: 8 } as const;
+
+function mountMissing(): string | undefined {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return 'mounting a small tmpfs needs root on Linux';
+  const directory = fs.mkdtempSync('/tmp/penstock-mount-');
+  const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', directory]);
+  if (status === 0) spawnSync('umount', [directory]);
+  fs.rmSync(directory, { recursive: true });
+  return status === 0 ? undefined : `no tmpfs can be mounted: ${String(stderr).trim()}`;
+}
+
+/** A data directory whose log stands on a tmpfs of this size. */
+async function smallDisk(run: FaultRun, mib: number): Promise<string> {
+  const dataDir = run.directory();
+  const wal = path.join(dataDir, 'wal');
+  fs.mkdirSync(wal);
+  await execute('mount', ['-t', 'tmpfs', '-o', `size=${mib}m`, 'tmpfs', wal]);
+  run.cleanUp(async () => {
+    await execute('umount', ['-l', wal]);
+  });
+  return dataDir;
+}
+
+function refusals(run: FaultRun): number {
+  return run.producer.answers.get(503) ?? 0;
+}
+
+/** While the disk is full: 503 with its code and a Retry-After, readiness says why. */
+async function expectDiskFull(run: FaultRun, service: Service): Promise<void> {
+  const body = '{"event_name":"page_view","channel":"web","user_id":"u","timestamp":1}';
+  let answer: Response | undefined;
+  await until(
+    async () => {
+      answer = await fetch(`${service.url}/events`, { method: 'POST', body: body.replace('"u"', '""') });
+      return answer.status === 503;
+    },
+    'events are refused',
+    60_000,
+  );
+  const text = (await answer?.text()) ?? '';
+  run.expect(text.includes('"code":"disk_full"'), `a full disk is answered ${text}`);
+  run.expect(Number(answer?.headers.get('retry-after')) > 0, 'disk_full has no Retry-After');
+  const readiness = await fetch(`${service.url}/ready`);
+  run.expect(
+    readiness.status === 503,
+    `/ready is ${readiness.status} while the disk is full: ${await readiness.text()}`,
+  );
+}
+
+const othersFillIt: Fault = {
+  name: 'disk full: others have filled it, and make room',
+  short: { rounds: 1, events: 6_000 },
+  long: { rounds: 15, events: 8_000 },
+  missing: mountMissing,
+  run: async (run) => {
+    const dataDir = await smallDisk(run, DISK_MIB.ofOthers);
+    const clickhouse = await run.clickhouse();
+    const service = await run.start({ dataDir, env: externally(clickhouse) });
+    run.producer.url = service.url;
+    const ballast = path.join(dataDir, 'wal', 'ballast.tmp');
+    for (let round = 0; round < run.rounds; round += 1) {
+      await run.underLoad(async () => {
+        const before = refusals(run);
+        const fill = (): boolean => {
+          fillUp(ballast);
+          return refusals(run) > before;
+        };
+        await until(fill, 'the producer was refused', 60_000);
+        await expectDiskFull(run, service);
+        fs.rmSync(ballast);
+      });
+      await ready(service);
+    }
+    run.outcome.figures['refused'] = refusals(run);
+    await run.conclude(service, clickhouse);
+  },
+};
+
+/** Writes until the disk takes no more. */
+function fillUp(file: string): void {
+  const fd = fs.openSync(file, 'a');
+  try {
+    for (const size of [1024 * 1024, 4096]) {
+      const piece = Buffer.alloc(size);
+      try {
+        while (fs.writeSync(fd, piece) === size);
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'ENOSPC')) throw error;
+      }
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+const logFillsIt: Fault = {
+  name: 'disk full: the log has filled it while ClickHouse was away',
+  short: { rounds: 1, events: 130_000 },
+  long: { rounds: 4, events: 160_000 },
+  missing: mountMissing,
+  run: async (run) => {
+    const dataDir = await smallDisk(run, DISK_MIB.ofTheLog);
+    const clickhouse = await run.clickhouse();
+    const proxy = await FaultProxy.to(clickhouse.url);
+    run.cleanUp(() => proxy.close());
+    const service = await run.start({ dataDir, env: externally(clickhouse, proxy.url) });
+    run.producer.url = service.url;
+    for (let round = 0; round < run.rounds; round += 1) {
+      await run.underLoad(async () => {
+        await proxy.close();
+        const before = refusals(run);
+        await until(() => refusals(run) > before, 'the log has filled the disk', 120_000);
+        await expectDiskFull(run, service);
+        await proxy.open();
+      });
+      await ready(service);
+    }
+    run.outcome.figures['refused'] = refusals(run);
+    await run.conclude(service, clickhouse);
+  },
+};
+
+const FIU = '/usr/lib/fiu';
+const EIO = 5;
+
+function fiuMissing(): string | undefined {
+  const there = fs.existsSync(`${FIU}/fiu_posix_preload.so`) && spawnSync('fiu-ctrl', ['-h']).error === undefined;
+  return there ? undefined : 'fiu-run is not installed (Debian package fiu-utils)';
+}
+
+/** libfiu stands between Node and libc: the calls of the log, and no others, are `pwritev` and `fdatasync`. */
+function fails(what: string, point: string, short: Fault['short'], long: Fault['long']): Fault {
+  return {
+    name: `EIO on ${what}`,
+    short,
+    long,
+    missing: fiuMissing,
+    run: async (run) => {
+      const clickhouse = await run.clickhouse();
+      const dataDir = run.directory();
+      const fifo = path.join(dataDir, 'fiu');
+      const service = await run.start({
+        dataDir,
+        env: {
+          ...externally(clickhouse),
+          LD_PRELOAD: `${FIU}/fiu_run_preload.so ${FIU}/fiu_posix_preload.so`,
+          FIU_CTRL_FIFO: fifo,
+          FIU_ENABLE: '',
+        },
+      });
+      const control = (command: string) => execute('fiu-ctrl', ['-f', fifo, '-c', command, String(service.pid)]);
+      run.producer.url = service.url;
+      for (let round = 0; round < run.rounds; round += 1) {
+        await run.underLoad(async () => {
+          const before = failures(service);
+          const probability = (0.1 + 0.9 * run.random()).toFixed(2);
+          await control(`enable_random name=posix/io/${point},probability=${probability},failinfo=${EIO}`);
+          await until(() => failures(service) > before, 'the disk has failed', 60_000);
+          await run.aMoment();
+          await control(`disable name=posix/io/${point}`);
+        });
+        await ready(service);
+      }
+      run.outcome.figures['refused'] = refusals(run);
+      await run.conclude(service, clickhouse);
+    },
+  };
+}
+
+function failures({ lines }: Service): number {
+  return lines.filter(({ msg }) => msg === 'the log cannot be written: events are refused').length;
+}
+
+export const DISK_FAULTS: readonly Fault[] = [
+  othersFillIt,
+  logFillsIt,
+  fails('write', 'rw/pwritev', { rounds: 2, events: 3_000 }, { rounds: 30, events: 5_000 }),
+  fails('sync', 'sync/fdatasync', { rounds: 2, events: 3_000 }, { rounds: 30, events: 5_000 }),
+];
