@@ -19,7 +19,7 @@ async function behindProxy(run: FaultRun, env: Readonly<Record<string, string>> 
 function misbehaves(misdeed: Misdeed): Fault {
   return {
     name: `ClickHouse ${misdeed}`,
-    short: { rounds: 2, events: 2_000 },
+    short: { rounds: 1, events: 1_500 },
     long: { rounds: 10, events: 6_000 },
     run: async (run) => {
       const { clickhouse, proxy, service } = await behindProxy(run);
@@ -69,7 +69,7 @@ const DOWN_MS = { short: 1_000, long: 60_000 } as const;
 
 const away: Fault = {
   name: 'ClickHouse down under load',
-  short: { rounds: 1, events: 6_000 },
+  short: { rounds: 1, events: 4_000 },
   long: { rounds: 1, events: 250_000 },
   run: async (run) => {
     const { clickhouse, proxy, service } = await behindProxy(run);

@@ -18,6 +18,8 @@ export interface Extent {
   readonly rounds: number;
   /** Events sent in each round. */
   readonly events: number;
+  /** Asks GET /metrics for the widest totals only, each time. */
+  readonly brief?: boolean;
 }
 
 export interface Fault {
@@ -46,10 +48,20 @@ export interface Outcome {
   seconds: number;
 }
 
+/** Ungrouped, and every grouping once. */
+const BRIEF_QUESTIONS = 11;
 /** Sent at the end of each run, behind the last fault. */
 const AFTERWARDS = 500;
 /** Of each round's events, one in so many goes through POST /events. */
 const SINGLES = 5;
+
+/** What a fault has sent beside the producer's events. */
+export interface Besides {
+  /** Rows that went to the dead-letter store. */
+  readonly dead?: number;
+  /** An event name of which nothing is known here. */
+  readonly ignoring?: string;
+}
 
 /** A ClickHouse of the test's own. */
 export type Target = TestClickHouse & { readonly database: string };
@@ -57,6 +69,7 @@ export type Target = TestClickHouse & { readonly database: string };
 export class FaultRun {
   readonly rounds: number;
   readonly events: number;
+  readonly #questionsMax: number;
   readonly outcome: Outcome;
   readonly random: () => number;
   readonly tally: Tally;
@@ -64,9 +77,15 @@ export class FaultRun {
   #next = 0;
   readonly #cleanups: (() => Promise<void> | void)[] = [];
 
-  constructor(fault: string, { rounds, events }: Extent, seed: number, source: Partial<SourceOptions> = {}) {
+  constructor(
+    fault: string,
+    { rounds, events, brief = false }: Extent,
+    seed: number,
+    source: Partial<SourceOptions> = {},
+  ) {
     this.rounds = rounds;
     this.events = events;
+    this.#questionsMax = brief ? BRIEF_QUESTIONS : Infinity;
     this.random = randomFrom(seed);
     this.outcome = {
       fault,
@@ -151,21 +170,28 @@ export class FaultRun {
   }
 
   /** New events flow, everything counts once, the ledger adds up. */
-  async conclude(service: Service, target?: Target, dead = 0): Promise<void> {
+  async conclude(service: Service, target?: Target, besides: Besides = {}): Promise<void> {
     this.producer.url = service.url;
     await this.producer.run(this.work(AFTERWARDS));
-    await this.compare(service, this.tally, target, dead);
+    await this.compare(service, this.tally, target, besides);
     const answers = [...this.producer.answers].filter(([status]) => ![202, 400, 503].includes(status));
     this.expect(answers.length === 0, `answers of another kind than 202, 400 and 503: ${JSON.stringify(answers)}`);
   }
 
   /** Adds to the outcome what differs from an independent count. */
-  async compare(service: Service, tally: Tally, target?: Target, dead = 0): Promise<void> {
+  async compare(service: Service, tally: Tally, target?: Target, { dead, ignoring }: Besides = {}): Promise<void> {
     await service.settled(240_000);
     const client = target?.client ?? service.clickhouse();
     const database = target?.database ?? 'penstock';
     try {
-      const verification = await verify({ url: service.url, clickhouse: client, tally, database });
+      const verification = await verify({
+        url: service.url,
+        clickhouse: client,
+        tally,
+        database,
+        questionsMax: this.#questionsMax,
+        ...(ignoring !== undefined && { ignoring }),
+      });
       this.outcome.acknowledged += tally.acknowledgements;
       this.outcome.lost += verification.lost;
       this.outcome.twice += verification.twice;

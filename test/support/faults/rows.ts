@@ -39,7 +39,7 @@ const poison: Fault = {
     await service.settled();
     run.outcome.figures['deadLetters'] = letters(service);
     run.expect(letters(service) === sent, `${letters(service)} of ${sent} refused rows are in the dead-letter store`);
-    await run.conclude(service, clickhouse, sent);
+    await run.conclude(service, clickhouse, { dead: sent });
   },
 };
 
@@ -70,11 +70,11 @@ const SCATTERED_A_SECOND = 200;
 
 const anyTimestamps: Fault = {
   name: 'events of any time since 1970 beside those of others',
-  short: { rounds: 2, events: 6_000 },
-  long: { rounds: 10, events: 40_000 },
+  short: { rounds: 2, events: 3_000 },
+  long: { rounds: 6, events: 150_000 },
   run: async (run) => {
     const clickhouse = await run.clickhouse();
-    const service = await run.start({ env: externally(clickhouse) });
+    const service = await run.start({ env: { ...externally(clickhouse), PENSTOCK_FLUSH_INTERVAL_MS: '1000' } });
     run.producer.url = service.url;
     let scattered = 0;
     const nowS = Math.floor(Date.now() / 1000);
@@ -117,10 +117,7 @@ const anyTimestamps: Fault = {
     const total = await fetch(`${service.url}/metrics?event_name=${SCATTERED}`);
     const { total_events: counted } = (await total.json()) as { total_events: number };
     run.expect(counted === scattered, `${counted} of ${scattered} scattered events count`);
-    await clickhouse.client.command({
-      query: `DELETE FROM ${clickhouse.database}.events WHERE event_name = '${SCATTERED}'`,
-    });
-    await run.conclude(service, clickhouse);
+    await run.conclude(service, clickhouse, { ignoring: SCATTERED });
   },
 };
 

@@ -14,7 +14,11 @@ export function faultTests(faults: readonly Fault[]): void {
       missing === undefined ? {} : { skip: `did not run: ${missing}` },
       async (t) => {
         const chosen = Number(seed ?? Math.floor(Math.random() * 2 ** 31));
-        const extent = { ...fault.short, rounds: Math.max(1, Math.round(fault.short.rounds * Number(factor))) };
+        const extent = {
+          ...fault.short,
+          brief: true,
+          rounds: Math.max(1, Math.round(fault.short.rounds * Number(factor))),
+        };
         const outcome = await runFault(fault, extent, chosen);
         const { rounds, acknowledged, lost, twice, wrong, figures } = outcome;
         t.diagnostic(
