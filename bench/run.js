@@ -3,7 +3,6 @@
  * what it measured together with where. `--help` says the rest.
  */
 import { setMaxListeners } from 'node:events';
-import { charts } from './harness/charts.js';
 import { machine, QUIET_LOAD, versions } from './harness/machine.js';
 import { readOptions, UsageError } from './harness/options.js';
 import { say } from './harness/progress.js';
@@ -66,6 +65,8 @@ async function main(args) {
   };
   const path = resultPath(options, startedAt, result.commit);
   writeResult(path, result);
+  // Loaded when there is something to draw: it is larger than all the rest.
+  const { charts } = await import('./harness/charts.js');
   charts(result, path.replace(/\.json$/, '.svg'));
   printResult(result);
   console.log(path);

@@ -1,20 +1,21 @@
 /**
  * The clock of an open loop. Timers of an event loop are a millisecond coarse, as long as what is measured, and spinning
- * takes a core from the service. This thread sleeps exactly (a futex with a timeout, good to about 60 µs) and wakes the generators.
+ * takes a core from the service. This thread sleeps exactly (a futex with a timeout, good to about 60 µs) and wakes the
+ * generators, at the very times at which requests are due where the rate allows it.
  */
 import { workerData } from 'node:worker_threads';
-import { TICKS, TICK_SLOT } from './shared.js';
+import { nowMs, TICK_SLOT, TICKS } from './shared.js';
 
-const { memory, periodMs } = workerData;
+const { memory, periodMs, startMs } = workerData;
 const cells = new Int32Array(memory);
 const sleep = new Int32Array(new SharedArrayBuffer(4));
 
-let next = performance.now();
+let tick = 0;
 while (Atomics.load(cells, TICK_SLOT.stop) === 0) {
-  next += periodMs;
-  const left = next - performance.now();
+  tick += 1;
+  const left = startMs + tick * periodMs - nowMs();
   if (left > 0) Atomics.wait(sleep, 0, 0, left);
-  else if (left < -TICKS.skipMs) next = performance.now();
+  else if (left < -TICKS.skipMs) tick -= Math.floor(left / periodMs);
   Atomics.add(cells, TICK_SLOT.tick, 1);
   Atomics.notify(cells, TICK_SLOT.tick);
 }

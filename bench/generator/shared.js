@@ -3,7 +3,7 @@
 /** Of the pacer's memory, Int32. */
 export const TICK_SLOT = { tick: 0, stop: 1, slots: 2 };
 
-/** The pacer: never more often than `minMs`; after a stall of `skipMs` it goes on from now. */
+/** The pacer: never more often than `minMs`; after a stall of `skipMs` it leaves out what it missed. */
 export const TICKS = { minMs: 0.25, skipMs: 20 };
 
 /**

@@ -71,7 +71,14 @@ function bars({ medians }) {
         type: 'bar',
         xAxisIndex: i,
         yAxisIndex: i,
-        label: { show: true, position: 'insideLeft', color: '#ffffff', textBorderColor: '#333333', textBorderWidth: 2 },
+        label: {
+          show: true,
+          formatter: ({ value }) => short(value),
+          position: 'insideLeft',
+          color: '#ffffff',
+          textBorderColor: '#333333',
+          textBorderWidth: 2,
+        },
         data: rows.map((row) => of(row) ?? null),
       })),
     ),
@@ -108,4 +115,10 @@ function lines({ mode, medians }) {
     ],
   };
   return { option, height: 480 };
+}
+
+/** Three digits are what the figures are good for. */
+function short(value) {
+  if (typeof value !== 'number') return '';
+  return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 }

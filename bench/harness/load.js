@@ -40,6 +40,8 @@ import { progress } from './progress.js';
 /** Numbers of one thread; far more than it can send. */
 const NUMBERS_PER_THREAD = 2_000_000_000;
 const GRACE_MS = 30_000;
+/** For the pacer to start. */
+const LEAD_MS = 60;
 const SAMPLE_MS = 1_000;
 let runs = 0;
 
@@ -59,8 +61,8 @@ export async function runLoad(plan, { label, snapshot = () => ({}), onSecond }) 
   const results = generators.workers.map((worker) => resultOf(worker));
   const ready = generators.workers.map((worker) => messageOf(worker, 'ready'));
   await Promise.race([Promise.all(ready), Promise.all(results)]);
-  const pacer = startPacer(plan, generators.ticks);
-  const startMs = nowMs() + 20;
+  const startMs = nowMs() + LEAD_MS;
+  const pacer = startPacer(plan, generators.ticks, startMs);
   for (const worker of generators.workers) worker.postMessage({ startMs });
   const watched = watch(plan, generators.counts, startMs, { label, snapshot, onSecond });
   const all = await Promise.all(results);
@@ -123,12 +125,12 @@ function startGenerators(plan, tag) {
   return { workers, counts, ticks };
 }
 
-function startPacer(plan, ticks) {
+function startPacer(plan, ticks, startMs) {
   const fastest = Math.max(...plan.phases.map((phase) => phase.rate));
   // A closed loop needs only to be started.
   const periodMs = fastest === 0 ? 10 : Math.max(TICKS.minMs, 1000 / fastest);
   return new Worker(new URL('../generator/pacer.js', import.meta.url), {
-    workerData: { memory: ticks.buffer, periodMs },
+    workerData: { memory: ticks.buffer, periodMs, startMs },
   });
 }
 
@@ -184,7 +186,7 @@ function watch(plan, counts, startMs, { label, snapshot, onSecond }) {
     const rate = ((now.events - last.events) * 1000) / (now.atMs - last.atMs);
     seconds.push({ s: round(now.atMs / 1000, 1), eventsPerS: Math.round(rate), ...onSecond?.() });
     progress(
-      `${label}: ${Math.round(now.atMs / 1000)}/${plannedS} s, ${Math.round(rate)} events/s` +
+      `${label}: ${Math.round(now.atMs / 1000)}/${Math.round(plannedS)} s, ${Math.round(rate)} events/s` +
         `${now.refused > 0 ? `, ${now.refused} refused` : ''}${now.failed > 0 ? `, ${now.failed} FAILED` : ''}`,
     );
     last = now;

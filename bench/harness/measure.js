@@ -3,7 +3,6 @@
  * Modes are made of these.
  */
 import { round, runLoad } from './load.js';
-import { memoryMiB } from './processes.js';
 import { say } from './progress.js';
 import { verifyRun } from './verify.js';
 import { runWrk } from './wrk.js';
@@ -37,11 +36,10 @@ export function planOf(options, url, phases, own = {}) {
  * @returns {Promise<{ samples: object[], verification: object, seconds: object[] }>}
  */
 export async function measure(service, plan, { label, run, tool = 'node', verify = verifyRun }) {
-  const { pid } = service;
   const watched = {
     label: `${label}, run ${run}`,
     snapshot: service.snapshot,
-    onSecond: () => (pid === undefined ? {} : { memoryMiB: memoryMiB(pid).now }),
+    onSecond: () => service.state?.() ?? {},
   };
   const result = tool === 'wrk' ? await runWrk(plan, watched) : await runLoad(plan, watched);
   const samples = result.phases.map((phase) => ({

@@ -13,11 +13,12 @@ export const MODES = {
     connections: 256,
     duration: 10,
   },
-  rate: { about: 'open loop at fixed rates', rate: '2000,20000', connections: 256, duration: 15 },
+  rate: { about: 'open loop at fixed rates', rate: '2000,20000', connections: 256, threads: 1, duration: 15 },
   ramp: {
     about: 'open loop: sustained at the first rate, a spike to the second, and back; has thresholds',
     rate: '2000,20000',
     connections: 512,
+    threads: 1,
     duration: 30,
     runs: 1,
   },
@@ -30,6 +31,7 @@ export const MODES = {
     about: 'open loop for long; rate, latency and memory over time',
     rate: '10000',
     connections: 256,
+    threads: 1,
     duration: 600,
     runs: 1,
   },
@@ -47,7 +49,7 @@ const OPTIONS = {
   mode: ['MODE', 'what to do, see below'],
   endpoint: ['single|bulk', 'POST /events or POST /events/bulk (rate, ramp, soak, overload, peers)'],
   duration: ['SECONDS', 'of each measured run (ramp: at the first rate; the spike and after take a third each)'],
-  total: ['EVENTS', 'end a run earlier, after so many events'],
+  total: ['EVENTS', 'end a run earlier, after so many events, warm-up included'],
   rate: ['REQUESTS/S', 'of open loops; several with commas'],
   connections: ['N', 'keep-alive connections'],
   threads: ['N', 'generator threads, at most 4'],
@@ -100,7 +102,7 @@ export function readOptions(args) {
   if (!Object.hasOwn(MODES, mode))
     throw new UsageError(`--mode must be one of ${Object.keys(MODES).join(', ')}, not ${mode}`);
   const { about: _, ...own } = MODES[mode];
-  if (given.endpoint === 'bulk') own.connections = MODES.bulk.connections;
+  if (given.endpoint === 'bulk') Object.assign(own, { connections: MODES.bulk.connections, rate: '' });
   const value = {
     threads: Math.min(4, availableParallelism()),
     tool: defaultTool(mode),
@@ -109,6 +111,8 @@ export function readOptions(args) {
     ...own,
     ...given,
   };
+  if (value.rate === '' && (mode === 'rate' || mode === 'ramp'))
+    throw new UsageError(`--mode ${mode} wants a --rate for bulk`);
   const number = (name, min, max = Infinity) => numberOf(name, value[name], min, max);
   return {
     mode,

@@ -69,13 +69,14 @@ export function printResult(result) {
   const rows = result.medians.map((row) => Object.values(COLUMNS).map((of) => of(row)));
   console.log(`\n${tableText(Object.keys(COLUMNS), rows)}`);
   const withThreads = result.medians.filter((row) => row.service === 'penstock' && row.threadsUs !== undefined);
-  if (withThreads.length > 0) {
+  if (withThreads.length > 0 && result.mode !== 'soak') {
     const names = [...new Set(withThreads.flatMap((row) => Object.keys(row.threadsUs)))];
     const lines = withThreads.map((row) => [row.label, ...names.map((name) => row.threadsUs[name])]);
     console.log(`\n${tableText(['CPU µs/event by thread', ...names], lines)}`);
   }
   for (const { name, holds, detail } of result.thresholds)
     console.log(`${holds ? 'holds' : 'FAILS'}: ${name} (${detail})`);
+  for (const note of result.notes) console.log(JSON.stringify(note));
   const checked = result.verification.filter((each) => each.exact !== null);
   const wrong = checked.filter((each) => !each.exact);
   const events = checked.reduce((total, each) => total + each.acknowledged, 0);

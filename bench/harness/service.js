@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -25,6 +25,7 @@ const PASSWORD = 'bench';
  * @property {number} [pid] absent: elsewhere
  * @property {{ url: string, user: string, password: string, database: string }} [clickhouse]
  * @property {() => object} snapshot CPU and memory up to now
+ * @property {() => object} [state] what is looked at once a second
  * @property {() => Promise<void>} stop
  */
 
@@ -45,6 +46,7 @@ export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {})
     const { child, listening, stop } = await startProcess('penstock', command, env);
     const clickhouse = { url: listening.clickhouseUrl, user: USER, password: PASSWORD, database: 'penstock' };
     const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 250 });
+    process.once('exit', remove);
     return {
       name: 'penstock',
       url: listening.url,
@@ -53,7 +55,11 @@ export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {})
       dataDir,
       clickhouse,
       snapshot: () => snapshotOf(child.pid, childrenOf(child.pid)),
-      stop: () => stop().finally(remove),
+      state: () => ({ memoryMiB: memoryMiB(child.pid).now, logMiB: directoryMiB(join(dataDir, 'wal')) }),
+      stop: () =>
+        stop()
+          .finally(() => process.removeListener('exit', remove))
+          .finally(remove),
     };
   } catch (error) {
     rmSync(dataDir, { recursive: true, force: true });
@@ -74,6 +80,14 @@ export async function startPeer(name, file, args, clickhouse) {
 /** A service that runs already, here or elsewhere: only what HTTP shows is measured. */
 export function serviceElsewhere(url) {
   return { name: 'penstock', url: new URL(url).origin, snapshot: () => ({}), stop: async () => {} };
+}
+
+/** Of the files in a directory, those in directories below left out. */
+function directoryMiB(directory) {
+  let bytes = 0;
+  for (const file of readdirSync(directory))
+    bytes += statSync(join(directory, file), { throwIfNoEntry: false })?.size ?? 0;
+  return Math.round(bytes / 2 ** 20);
 }
 
 function snapshotOf(pid, children) {

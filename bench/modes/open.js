@@ -1,6 +1,7 @@
 /** rate, ramp and soak: open loops, where a slow service cannot slow down what asks it. */
 import { round } from '../harness/load.js';
 import { measure, planOf } from '../harness/measure.js';
+import { median } from '../harness/report.js';
 
 const SOAK_SLICES = 20;
 /** Of ramp, in each phase. */
@@ -35,7 +36,7 @@ export async function ramp({ options, service, record, threshold }) {
   }
 }
 
-export async function soak({ options, service, record }) {
+export async function soak({ options, service, record, note }) {
   const perS = options.rates[0] ?? 0;
   const slice = options.durationS / SOAK_SLICES;
   const phases = Array.from({ length: SOAK_SLICES }, (_, index) => ({
@@ -44,6 +45,21 @@ export async function soak({ options, service, record }) {
     rate: perS,
   }));
   for (let run = 1; run <= options.runs; run += 1) {
-    record(await measure(service, planOf(options, service.url, phases), { label: 'soak', run }));
+    const measured = await measure(service, planOf(options, service.url, phases), { label: 'soak', run });
+    record(measured);
+    note({ run, ...drift(measured.seconds) });
   }
+}
+
+/** How much more memory and log there is at the end than at the beginning, by the medians of the second and the last fifth. */
+function drift(seconds) {
+  const fifth = Math.floor(seconds.length / 5);
+  const part = (index, of) => {
+    const values = seconds.slice(index * fifth, (index + 1) * fifth).flatMap((second) => second[of] ?? []);
+    return values.length === 0 ? null : median(values);
+  };
+  return {
+    memoryMiB: { secondFifth: part(1, 'memoryMiB'), lastFifth: part(4, 'memoryMiB') },
+    logMiB: { secondFifth: part(1, 'logMiB'), lastFifth: part(4, 'logMiB') },
+  };
 }
