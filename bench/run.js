@@ -39,7 +39,7 @@ async function main(args) {
   if (options.url !== undefined && options.mode === 'peers')
     throw new UsageError('--mode peers starts its own services: no --url');
   const startedAt = new Date();
-  const where = machine();
+  const where = machine(options.dataRoot);
   if (where.loadBefore > QUIET_LOAD)
     say(`others are at work here (load ${where.loadBefore}): these figures are not worth keeping`);
   const own = { settings: options.settings, dataRoot: options.dataRoot };
@@ -51,7 +51,7 @@ async function main(args) {
   } finally {
     await service.stop();
   }
-  const { apiKey: _, ...settings } = options;
+  const { apiKey: _apiKey, out: _out, dataRoot: _dataRoot, ...settings } = options;
   const result = {
     format: 1,
     mode: options.mode,

@@ -1,6 +1,6 @@
 /** Where and on what a result was measured. A figure without these is worth nothing. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 
@@ -8,7 +8,18 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** Above this, others' work is in the figures. */
 export const QUIET_LOAD = 1.5;
 
-export function machine() {
+/** By the number that statfs gives. */
+const FILE_SYSTEMS = {
+  0xef53: 'ext4',
+  0x58465342: 'xfs',
+  0x9123683e: 'btrfs',
+  0x01021994: 'tmpfs',
+  0x794c7630: 'overlay',
+};
+
+export function machine(dataRoot) {
+  mkdirSync(dataRoot, { recursive: true });
+  const { type } = statfsSync(dataRoot);
   const [cpu] = os.cpus();
   return {
     cpu: cpu?.model ?? 'unknown',
@@ -16,6 +27,8 @@ export function machine() {
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
     kernel: `${os.type()} ${os.release()}`,
     arch: os.arch(),
+    /** Of the log. On tmpfs a sync costs nothing, and figures say nothing. */
+    fileSystem: FILE_SYSTEMS[type] ?? `0x${type.toString(16)}`,
     loadBefore: Number((os.loadavg()[0] ?? 0).toFixed(2)),
   };
 }

@@ -1,8 +1,12 @@
 /** The command line of run.js: options, their defaults by mode, and the help made from them. */
 import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { PAYLOADS } from '../generator/payload.js';
 import { hasWrk } from './wrk.js';
+
+/** As the service has it by default; the system's temporary directory may be memory, where syncing is free. */
+const DATA_ROOT = fileURLToPath(new URL('../../data', import.meta.url));
 
 export class UsageError extends Error {}
 
@@ -47,7 +51,7 @@ const COMMON = { runs: 3, payload: 'seed', endpoint: 'single', batch: 1000, dupl
 
 const OPTIONS = {
   mode: ['MODE', 'what to do, see below'],
-  endpoint: ['single|bulk', 'POST /events or POST /events/bulk (rate, ramp, soak, overload, peers)'],
+  endpoint: ['single|bulk', 'POST /events or POST /events/bulk'],
   duration: ['SECONDS', 'of each measured run (ramp: at the first rate; the spike and after take a third each)'],
   total: ['EVENTS', 'end a run earlier, after so many events, warm-up included'],
   rate: ['REQUESTS/S', 'of open loops; several with commas'],
@@ -62,7 +66,7 @@ const OPTIONS = {
   warmup: ['SECONDS', 'before each run, not counted'],
   url: ['URL', 'a service that runs already; CPU and ClickHouse are then not looked at'],
   'api-key': ['KEY', 'for such a service'],
-  'data-root': ['DIR', 'where the temporary data directory is made: the disk that is measured'],
+  'data-root': ['DIR', 'where the temporary data directory is made: the disk that is measured (default data/)'],
   set: ['NAME=VALUE', 'a setting of the service, PENSTOCK_…; may be repeated'],
   out: ['PATH', 'directory, or .json file, for the result (default bench/results)'],
 };
@@ -134,7 +138,7 @@ export function readOptions(args) {
     warmupS: number('warmup', 0),
     url: value.url,
     apiKey: value['api-key'],
-    dataRoot: value['data-root'],
+    dataRoot: value['data-root'] ?? DATA_ROOT,
     settings: Object.fromEntries((value.set ?? []).map(settingOf)),
     out: value.out,
   };

@@ -4,8 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,8 +29,9 @@ const PASSWORD = 'bench';
  */
 
 /** @returns {Promise<Running>} */
-export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {}) {
-  const dataDir = mkdtempSync(join(dataRoot, 'penstock-bench-'));
+export async function startPenstock({ settings, dataRoot }) {
+  mkdirSync(dataRoot, { recursive: true });
+  const dataDir = mkdtempSync(join(dataRoot, 'bench-'));
   const env = {
     ...withoutPenstock(process.env),
     PENSTOCK_DATA_DIR: dataDir,
@@ -54,6 +54,7 @@ export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {})
       pid: child.pid,
       dataDir,
       clickhouse,
+      children: () => childrenOf(child.pid),
       snapshot: () => snapshotOf(child.pid, childrenOf(child.pid)),
       state: () => ({ memoryMiB: memoryMiB(child.pid).now, logMiB: directoryMiB(join(dataDir, 'wal')) }),
       stop: () =>
@@ -71,10 +72,22 @@ export async function startPenstock({ settings = {}, dataRoot = tmpdir() } = {})
  * A service of bench/peers. They tell where they listen as Penstock does.
  * @returns {Promise<Running>}
  */
-export async function startPeer(name, file, args, clickhouse) {
-  const env = { ...withoutPenstock(process.env), NODE_ENV: 'production', BENCH_CLICKHOUSE: JSON.stringify(clickhouse) };
+export async function startPeer(name, file, args, { clickhouse, dataRoot, children = () => [] }) {
+  const env = {
+    ...withoutPenstock(process.env),
+    NODE_ENV: 'production',
+    BENCH_CLICKHOUSE: JSON.stringify(clickhouse),
+    BENCH_DATA_ROOT: dataRoot,
+  };
   const { child, listening, stop } = await startProcess(name, [at(`../peers/${file}`), ...args], env);
-  return { name, url: listening.url, pid: child.pid, clickhouse, snapshot: () => snapshotOf(child.pid, []), stop };
+  return {
+    name,
+    url: listening.url,
+    pid: child.pid,
+    clickhouse,
+    snapshot: () => snapshotOf(child.pid, children()),
+    stop,
+  };
 }
 
 /** A service that runs already, here or elsewhere: only what HTTP shows is measured. */

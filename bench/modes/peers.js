@@ -27,7 +27,11 @@ export async function peers({ options, service, record, note }) {
           record(await measure(service, of(service.url), { label: `Penstock, durable${suffix}`, run, tool }));
           return;
         }
-        const started = await startPeer(peer.name, peer.file, peer.args, service.clickhouse);
+        const started = await startPeer(peer.name, peer.file, peer.args, {
+          clickhouse: service.clickhouse,
+          dataRoot: options.dataRoot,
+          children: service.children,
+        });
         try {
           const verify =
             peer.table === undefined ? nothing : (each, result) => stored(each.clickhouse, peer.table, result);

@@ -9,7 +9,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient } from '@clickhouse/client';
 import Fastify from 'fastify';
@@ -74,7 +73,7 @@ function collect(body) {
 
 /** `--sync`: the body is on disk before the answer. */
 async function syncedFile() {
-  const directory = mkdtempSync(join(tmpdir(), 'penstock-bench-peer-'));
+  const directory = mkdtempSync(join(process.env.BENCH_DATA_ROOT, 'bench-peer-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const file = await open(join(directory, 'log'), 'a');
   return async (text) => {
