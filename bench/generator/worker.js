@@ -130,8 +130,8 @@ function again(lane, restMs) {
 }
 
 function resend(lane) {
-  const phase = Math.min(current, phases.length - 1);
-  lane.send(nowMs(), phase);
+  // It was due when it was due: refusals are part of its latency.
+  lane.send(lane.intendedMs, lane.phase);
 }
 
 function release(lane) {

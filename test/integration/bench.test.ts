@@ -14,12 +14,19 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** Of ramp, a busy machine may miss. */
 const MISSED_OR_NOT = [0, 1];
 
+interface Percentiles {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+}
+
 interface Sample {
   readonly label: string;
   readonly eventsPerS: number;
   readonly events: number;
   readonly refused: number;
-  readonly latencyMs: { readonly p50: number; readonly p99: number } | null;
+  readonly latencyMs: Percentiles | null;
+  readonly fromSendingMs?: Percentiles;
   readonly cpuUs: { readonly perEvent?: number };
   readonly threadsUs?: Readonly<Record<string, number>>;
   readonly memoryMiB?: { readonly now: number };
@@ -191,40 +198,75 @@ test('peers measures four services that all did their work', async () => {
   assert.equal(verification.filter(({ exact }) => exact === null).length, 1);
 });
 
-test('a service that counts wrongly makes a run fail', async () => {
+interface Fake {
+  readonly url: string;
+  close(): void;
+}
+
+/** Answers 202 to everything; `off` is how wrong it counts, and it stands still once for `stallMs`, after so many requests. */
+async function fakeService({ off = 0, stallMs = 0, stallAfter = 0 }): Promise<Fake> {
   let accepted = 0;
-  const liar = http.createServer((request, response) => {
+  const server = http.createServer((request, response) => {
     const isQuestion = request.url?.startsWith('/metrics') ?? false;
     if (!isQuestion) accepted += 1;
-    const answer = { total_events: accepted - 1, unique_users: accepted - 1, as_of: Date.now() / 1000 + 1 };
+    if (!isQuestion && stallMs > 0 && accepted === stallAfter) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stallMs);
+    }
+    const total = accepted + off;
+    const answer = { total_events: total, unique_users: total, as_of: Date.now() / 1000 + 1 };
     const body = JSON.stringify(isQuestion ? answer : { status: 'accepted' });
     request.resume().once('end', () => {
       response.writeHead(isQuestion ? 200 : 202, { 'Content-Length': body.length }).end(body);
     });
   });
   await new Promise<void>((resolve) => {
-    liar.listen(0, '127.0.0.1', resolve);
+    server.listen(0, '127.0.0.1', resolve);
   });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+test('a service that counts wrongly makes a run fail', async () => {
+  const liar = await fakeService({ off: -1 });
   try {
-    const { port } = liar.address() as AddressInfo;
-    const args = [
-      '--url',
-      `http://127.0.0.1:${port}`,
-      '--duration',
-      '0.2',
-      '--warmup',
-      '0',
-      '--runs',
-      '1',
-      '--tool',
-      'node',
-    ];
+    const args = ['--url', liar.url, '--duration', '0.2', '--warmup', '0', '--runs', '1', '--tool', 'node'];
     const { code, output } = await node(['bench/run.js', ...args, '--connections', '4', '--out', directory]);
     assert.equal(code, 1, output);
     assert.match(output, /NOT EXACT in 1 of 1 runs/);
   } finally {
-    liar.closeAllConnections();
     liar.close();
+  }
+});
+
+test('a stall shows in the latency of all requests that were due in it, sent or not', async () => {
+  // On one thread every event has another user, as the fake counts them.
+  const stalling = await fakeService({ stallMs: 400, stallAfter: 50 });
+  try {
+    const args = [
+      '--url',
+      stalling.url,
+      '--threads',
+      '1',
+      '--rate',
+      '500',
+      '--duration',
+      '0.8',
+      '--warmup',
+      '0',
+      '--connections',
+      '4',
+    ];
+    const { samples } = await bench('rate', args);
+    const [sample] = samples;
+    assert.ok((sample?.latencyMs?.p90 ?? 0) > 100, JSON.stringify(sample));
+    assert.ok((sample?.fromSendingMs?.p50 ?? 0) < (sample?.latencyMs?.p90 ?? 0), JSON.stringify(sample));
+  } finally {
+    stalling.close();
   }
 });
 
