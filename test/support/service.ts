@@ -42,7 +42,13 @@ export class Service {
   readonly #ownsDataDir: boolean;
   readonly #exit: Promise<number | NodeJS.Signals>;
 
-  private constructor(child: ChildProcess, dataDir: string, ownsDataDir: boolean, lines: readonly LogLine[], listening: LogLine) {
+  private constructor(
+    child: ChildProcess,
+    dataDir: string,
+    ownsDataDir: boolean,
+    lines: readonly LogLine[],
+    listening: LogLine,
+  ) {
     this.#child = child;
     this.dataDir = dataDir;
     this.#ownsDataDir = ownsDataDir;
@@ -85,7 +91,9 @@ export class Service {
     const first = await Promise.race([listening, ended, sleep(START_MS, 'late' as const, { ref: false })]);
     if (typeof first === 'string') {
       child.kill('SIGKILL');
-      throw new Error(`the service did not start (${first}):\n${lines.map((line) => JSON.stringify(line)).join('\n')}\n${stderr}`);
+      throw new Error(
+        `the service did not start (${first}):\n${lines.map((line) => JSON.stringify(line)).join('\n')}\n${stderr}`,
+      );
     }
     return new Service(child, directory, dataDir === undefined, lines, first);
   }
@@ -135,11 +143,15 @@ export class Service {
   /** Waits until ClickHouse has everything that was acknowledged: `as_of` has passed this moment. */
   async settled(deadlineMs = 60_000): Promise<void> {
     const from = Date.now() / 1000;
-    await until(async () => {
-      const response = await fetch(`${this.url}/metrics?event_name=*`);
-      const body = (await response.json()) as { as_of?: number };
-      return response.status === 200 && (body.as_of ?? 0) >= from;
-    }, 'as_of passes what was acknowledged', deadlineMs);
+    await until(
+      async () => {
+        const response = await fetch(`${this.url}/metrics?event_name=*`);
+        const body = (await response.json()) as { as_of?: number };
+        return response.status === 200 && (body.as_of ?? 0) >= from;
+      },
+      'as_of passes what was acknowledged',
+      deadlineMs,
+    );
   }
 }
 
@@ -153,7 +165,11 @@ export async function removeDirectory(directory: string): Promise<void> {
 }
 
 /** Polls a condition until it holds; an error says what was waited for. */
-export async function until(condition: () => boolean | Promise<boolean>, what: string, deadlineMs = 30_000): Promise<void> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  deadlineMs = 30_000,
+): Promise<void> {
   const from = performance.now();
   while (!(await condition())) {
     if (performance.now() - from > deadlineMs) throw new Error(`waited ${deadlineMs} ms in vain until ${what}`);
