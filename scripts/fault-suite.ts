@@ -21,7 +21,7 @@ counts; then random lives of the log on a disk that loses what is not synced; th
 writes bench/results/fault-suite.json, exits with 1 where anything differs. Takes about 25 minutes on two cores. Faults that
 cannot be made here (no root, no haproxy, no fiu-utils, no faketime) are listed as not run.
 
-  --only TEXT      faults whose name has this in it, and nothing else
+  --only TEXT      faults whose name has this in it, and nothing else; their rows replace those in the results
   --sequences N    of the model of the log (default 10000)
   --replay N       events in the log that is replayed (default 1000000)
   --seed N         (default random, printed)
@@ -144,10 +144,23 @@ function isClean({ lost, twice, wrong }: Outcome): boolean {
   return lost + twice + wrong.length === 0;
 }
 
-function table(): string {
+interface Row extends Outcome {
+  readonly at: string;
+  readonly commit: string;
+}
+
+interface Results {
+  readonly faults: readonly Row[];
+  readonly notRun: readonly { readonly fault: string; readonly why: string }[];
+  readonly replay: Readonly<Record<string, number>>;
+}
+
+const FILE = fileURLToPath(new URL('../../bench/results/fault-suite.json', import.meta.url));
+
+function table({ faults, notRun: left }: Results): string {
   const head = ['fault', 'rounds', 'events acknowledged', 'lost', 'counted twice', 'kills', 'otherwise wrong', 's'];
   const total = emptyOutcome('total');
-  for (const { acknowledged, lost, twice, kills, seconds, wrong } of outcomes) {
+  for (const { acknowledged, lost, twice, kills, seconds, wrong } of faults) {
     total.acknowledged += acknowledged;
     total.lost += lost;
     total.twice += twice;
@@ -156,52 +169,48 @@ function table(): string {
     total.wrong.push(...wrong);
   }
   total.seconds = Math.round(total.seconds);
-  const lines = [...outcomes, total].map((o) =>
-    [
-      o.fault,
-      o.fault === 'total' ? '' : o.rounds,
-      o.acknowledged,
-      o.lost,
-      o.twice,
-      o.kills,
-      o.wrong.length,
-      o.seconds,
-    ].map(String),
-  );
-  const all = [head, ...lines, ...notRun.map(({ fault, why }) => [fault, `not run: ${why}`])];
+  const lines = [...faults, total].map((o) => [
+    o.fault,
+    ...[o === total ? '' : o.rounds, o.acknowledged, o.lost, o.twice, o.kills, o.wrong.length, o.seconds].map(String),
+  ]);
   const widths = head.map((name, column) => Math.max(name.length, ...lines.map((line) => line[column]?.length ?? 0)));
-  return all
-    .map((line) =>
-      line
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
-        .join(' | '),
-    )
-    .join('\n');
+  const cell = (text: string, column: number): string =>
+    column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0);
+  return [
+    ...[head, ...lines].map((line) => line.map(cell).join(' | ')),
+    ...left.map(({ fault, why }) => `${fault}: not run: ${why}`),
+  ].join('\n');
 }
 
-function write(figures: Record<string, number>): void {
-  const file = fileURLToPath(new URL('../../bench/results/fault-suite.json', import.meta.url));
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  const git = (...parameters: string[]): string => execFileSync('git', parameters, { encoding: 'utf8' }).trim();
+function git(...parameters: string[]): string {
+  return execFileSync('git', parameters, { encoding: 'utf8' }).trim();
+}
+
+/** What was run now, in place of what the results had of it. */
+function results(replayed: Readonly<Record<string, number>> | undefined): Results {
+  const commit = `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '--', 'src') === '' ? '' : ' and changes'}`;
+  const rows: Row[] = outcomes.map((outcome) => ({ ...outcome, at: new Date().toISOString(), commit }));
+  if (values.only === '') return { faults: rows, notRun, replay: replayed ?? {} };
+  const earlier: Results = fs.existsSync(FILE)
+    ? (JSON.parse(fs.readFileSync(FILE, 'utf8')) as Results)
+    : { faults: [], notRun: [], replay: {} };
+  const isOld = ({ fault }: { readonly fault: string }): boolean => rows.every((row) => row.fault !== fault);
+  const kept = earlier.faults.map((old) => rows.find(({ fault }) => fault === old.fault) ?? old);
+  const added = rows.filter(({ fault }) => earlier.faults.every((old) => old.fault !== fault));
+  return { faults: [...kept, ...added], notRun: earlier.notRun.filter(isOld), replay: earlier.replay };
+}
+
+function write(all: Results): void {
+  fs.mkdirSync(path.dirname(FILE), { recursive: true });
   const [cpu] = os.cpus();
-  const result = {
-    what: 'npm run test:fault',
-    at: new Date().toISOString(),
-    machine: {
-      cpu: cpu?.model.trim(),
-      cores: os.cpus().length,
-      memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-      kernel: os.release(),
-    },
-    node: process.version,
-    commit: `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '--', 'src') === '' ? '' : ' and changes'}`,
-    seed,
-    factor,
-    faults: outcomes,
-    notRun,
-    replay: figures,
+  const machine = {
+    cpu: cpu?.model.trim(),
+    cores: os.cpus().length,
+    memoryGiB: Math.round(os.totalmem() / 2 ** 30),
+    kernel: os.release(),
   };
-  fs.writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`);
+  const file = { what: 'npm run test:fault', machine, node: process.version, seed, factor, ...all };
+  fs.writeFileSync(FILE, `${JSON.stringify(file, undefined, 2)}\n`);
 }
 
 if (values.help) {
@@ -210,11 +219,9 @@ if (values.help) {
   say(`seed ${seed}`);
   await runFaults();
   if (values.only === '') runModel();
-  const figures = values.only === '' ? await replay(Number(values.replay)) : {};
-  console.log(table());
-  if (values.only === '') {
-    console.log(`replay of a log after a crash: ${JSON.stringify(figures)}`);
-    write(figures);
-  }
+  const all = results(values.only === '' ? await replay(Number(values.replay)) : undefined);
+  console.log(table(all));
+  console.log(`replay of a log after a crash: ${JSON.stringify(all.replay)}`);
+  write(all);
   process.exitCode = outcomes.every(isClean) ? 0 : 1;
 }

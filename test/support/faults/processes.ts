@@ -78,7 +78,8 @@ function threadEnds(thread: 'log' | 'shipper', short: Fault['short'], long: Faul
       const dataDir = run.directory();
       const env = externally(clickhouse);
       for (let round = 0; round < run.rounds; round += 1) {
-        const steps = 1 + Math.floor(run.random() * (thread === 'log' ? 25 : 8));
+        // The log syncs a few times before the service listens.
+        const steps = thread === 'log' ? 8 + Math.floor(run.random() * 16) : 1 + Math.floor(run.random() * 8);
         const dying = { FAULT_THREAD: thread, FAULT_STEPS: String(steps) };
         const service = await run.start({ dataDir, nodeArgs: PRELOAD('thread-killer'), env: { ...env, ...dying } });
         run.producer.url = service.url;
