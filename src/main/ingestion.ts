@@ -4,6 +4,7 @@ import type { Counters } from '../shared/counters.js';
 import { RequestError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import { admit, type AdmissionState, overloaded } from './admission.js';
+import { AnswerRate } from './answer-rate.js';
 import { ApiKeys } from './api-keys.js';
 import type { EncoderChannel } from './encoder.js';
 import { Encoders } from './encoders.js';
@@ -30,8 +31,7 @@ export class Ingestion {
   readonly #counters: Counters;
   readonly #log: Logger;
   readonly #rateTimer: NodeJS.Timeout;
-  #answered = 0;
-  #answersPerSecond = 0;
+  readonly #rate = new AnswerRate();
   /** Ms on the monotonic clock by which the process ends; undefined while it is not shutting down. */
   #drainDeadline: number | undefined;
   #refusing = false;
@@ -59,7 +59,7 @@ export class Ingestion {
       hasRoom: () => this.requests.bytes < config.inFlightMaxBytes,
       overloaded: () => overloaded(this.#state()),
     });
-    this.#rateTimer = setInterval(() => this.#measureRate(), RATE_INTERVAL_MS).unref();
+    this.#rateTimer = setInterval(() => this.#rate.secondOver(this.requests.open), RATE_INTERVAL_MS).unref();
   }
 
   /** Bytes of log that ClickHouse has not confirmed. */
@@ -107,7 +107,7 @@ export class Ingestion {
   #answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void {
     const request = this.requests.get(number);
     if (request === undefined) return;
-    this.#answered += 1;
+    this.#rate.answered();
     this.responder.answer(request, status, body, accepted, refused, performance.now());
   }
 
@@ -139,15 +139,6 @@ export class Ingestion {
     }
   }
 
-  /** A moving average over the seconds in which there was something to answer: rest says nothing about how fast we are. */
-  #measureRate(): void {
-    if (this.#answered > 0 || this.requests.open > 0) {
-      const known = this.#answersPerSecond;
-      this.#answersPerSecond = known === 0 ? this.#answered : (known + this.#answered) / 2;
-    }
-    this.#answered = 0;
-  }
-
   #state(): AdmissionState {
     return {
       draining: this.#refusing,
@@ -159,7 +150,7 @@ export class Ingestion {
       maxRequests: this.#config.inFlightMaxRequests,
       bodyBytes: this.requests.bytes,
       maxBodyBytes: this.#config.inFlightMaxBytes,
-      answersPerSecond: this.#answersPerSecond,
+      answersPerSecond: this.#rate.perSecond,
       drainSecondsLeft: ((this.#drainDeadline ?? 0) - performance.now()) / 1000,
     };
   }

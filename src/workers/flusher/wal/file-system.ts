@@ -20,7 +20,10 @@ export interface WalFileSystem {
   close(fd: number): void;
   /** Makes creations and removals in `directory` durable. */
   syncDirectory(directory: string): void;
-  /** Adds a line to a small text file, durably; between lines there may be empty ones, and what a crash has left of others. */
+  /**
+   * Adds a line to a small text file, durably, or throws; between lines there may be empty ones, and what a crash or a disk
+   * that refused has left of others.
+   */
   appendLine(file: string, line: string): void;
   remove(file: string): void;
   list(directory: string): string[];
@@ -66,9 +69,16 @@ export const nodeFileSystem: WalFileSystem = {
   appendLine(file, line) {
     const fd = fs.openSync(file, 'a', 0o600);
     try {
+      const { size } = fs.fstatSync(fd);
       // What a crash has left of another line must not take this one with it.
-      fs.writeSync(fd, `${fs.fstatSync(fd).size > 0 ? '\n' : ''}${line}\n`);
-      fs.fdatasyncSync(fd);
+      const bytes = Buffer.from(`${size > 0 ? '\n' : ''}${line}\n`);
+      try {
+        for (let from = 0; from < bytes.length;) from += fs.writeSync(fd, bytes, from, bytes.length - from);
+        fs.fdatasyncSync(fd);
+      } catch (error) {
+        truncateWherePossible(fd, size);
+        throw error;
+      }
     } finally {
       fs.closeSync(fd);
     }
@@ -77,6 +87,15 @@ export const nodeFileSystem: WalFileSystem = {
   list: (directory) => fs.readdirSync(directory),
   size: (file) => fs.statSync(file).size,
 };
+
+/** What a full disk took of a line is taken back; where it stays, the next line begins behind it all the same. */
+function truncateWherePossible(fd: number, length: number): void {
+  try {
+    fs.ftruncateSync(fd, length);
+  } catch {
+    // The error that brought us here says more.
+  }
+}
 
 export function walDirectory(dataDir: string): string {
   return path.join(dataDir, 'wal');

@@ -53,7 +53,7 @@ export class Log {
     this.#log = log;
     this.#nextOrdinal = this.#adoptEarlier();
     this.#noteFound();
-    this.#noteEpoch();
+    this.#noteBeginning();
     Atomics.store(this.#flow, FLOW_SLOT.firstOrdinal, this.#nextOrdinal);
     Atomics.store(this.#flow, FLOW_SLOT.activeOrdinal, this.#nextOrdinal);
   }
@@ -152,6 +152,15 @@ export class Log {
     this.#endOfLast = undefined;
     this.#appendEpochLine(`${this.#epoch} ${new Date().toISOString()}`);
     this.#isEpochNoted = true;
+  }
+
+  /** A start needs no room on the disk: where the note finds none, `#open` makes it before the first frame. */
+  #noteBeginning(): void {
+    try {
+      this.#noteEpoch();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the beginning of the log is noted when the disk takes it');
+    }
   }
 
   #noteEnd(): void {

@@ -64,6 +64,48 @@ test('a file that exists is not created again, and nobody else may read the new 
   nodeFileSystem.syncDirectory(join(file, '..'));
 });
 
+test('a line that the system takes a few bytes at a time is whole', (t) => {
+  const file = join(temporaryDirectory(t), 'lines');
+  const { writeSync } = fs;
+  t.mock.method(fs, 'writeSync', (to: number, from: Uint8Array, offset: number, length: number) =>
+    writeSync(to, from, offset, Math.min(length, 3)),
+  );
+  nodeFileSystem.appendLine(file, 'the first line');
+  nodeFileSystem.appendLine(file, 'the second line');
+  assert.deepEqual(readFileSync(file, 'utf8').split('\n').filter(Boolean), ['the first line', 'the second line']);
+});
+
+test('a line that a full disk cuts short is gone, and where it cannot be taken back it spoils none behind it', (t) => {
+  const { writeSync, ftruncateSync } = fs;
+  for (const mayTruncate of [true, false]) {
+    for (let room = 0; room < 'half a line\n'.length; room += 1) {
+      const file = join(temporaryDirectory(t), 'lines');
+      nodeFileSystem.appendLine(file, 'before');
+      let left = room;
+      const write = t.mock.method(fs, 'writeSync', (to: number, from: Uint8Array, offset: number, length: number) => {
+        if (left === 0) throw diskError('ENOSPC', 'write');
+        const taken = writeSync(to, from, offset, Math.min(length, left));
+        left -= taken;
+        return taken;
+      });
+      const truncate = t.mock.method(fs, 'ftruncateSync', (fd: number, length: number) => {
+        if (!mayTruncate) throw diskError('EIO', 'ftruncate');
+        ftruncateSync(fd, length);
+      });
+      assert.throws(() => nodeFileSystem.appendLine(file, 'half a line'), { code: 'ENOSPC' });
+      write.mock.restore();
+      truncate.mock.restore();
+      if (mayTruncate) assert.equal(readFileSync(file, 'utf8'), 'before\n');
+      nodeFileSystem.appendLine(file, 'behind');
+      const lines = readFileSync(file, 'utf8').split('\n');
+      assert.deepEqual(
+        [lines.includes('before'), lines.includes('behind'), lines.includes('half a line')],
+        [true, true, false],
+      );
+    }
+  }
+});
+
 test('the log stands in a folder of its own in the data directory', () => {
   assert.equal(walDirectory('/data'), '/data/wal');
 });

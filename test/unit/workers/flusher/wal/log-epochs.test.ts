@@ -77,6 +77,23 @@ test('a note that cannot be written stops nothing', (t) => {
   log.close();
 });
 
+test('a log that begins on a full disk takes nothing before its epoch is noted, and everything after', (t) => {
+  const directory = temporaryDirectory(t);
+  append(open(directory), 3);
+  const before = lines(directory);
+  const disk = new FaultyFileSystem();
+  disk.plan = (call) => (call === 'appendLine' ? { code: 'ENOSPC' } : undefined);
+  const log = open(directory, disk);
+  assert.throws(() => log.prepare(), /ENOSPC/);
+  assert.throws(() => append(log, 1), /ENOSPC/);
+  assert.deepEqual(lines(directory), before);
+  disk.plan = () => undefined;
+  append(log, 2);
+  log.close();
+  const [epoch = '', end = ''] = lines(directory).slice(before.length);
+  assert.equal(end, `${epoch} rows 2`);
+});
+
 test('a segment never takes a name under which another is kept or was set aside', (t) => {
   for (const [folder, name] of [
     ['kept', '0000000000000041.wal'],
