@@ -20,15 +20,20 @@ const killedBetween: Fault = {
       const held = new Promise<void>((resolve) => {
         proxy.onHold = resolve;
       });
-      let completions = Math.floor(run.random() * 3);
+      let mayComplete = true;
       proxy.hold = (query, body) =>
-        /^INSERT INTO \S*segments`? /.test(query) && body.includes('"completion"') && (completions -= 1) < 0;
+        !mayComplete && /^INSERT INTO \S*segments`? /.test(query) && body.includes('"completion"');
       const work = run.work();
       // What the victim has acknowledged counts as well, or is in a log that never comes back.
       const other = run.newProducer(new Tally(run.tally.source));
       other.url = victim.url;
       run.producer.url = survivor.url;
-      const sent = Promise.all([run.producer.run(work), other.run(work)]);
+      // What is sent behind this moment is still to be completed.
+      const struck = (async () => {
+        await other.acknowledged(run.events * 0.5 * run.random());
+        mayComplete = false;
+      })();
+      const sent = Promise.all([run.producer.run(work), other.run(work), struck]);
       await Promise.all([sent, held]);
       await victim.kill();
       run.outcome.kills += 1;
