@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { eventNames, userOf } from '../generator/payload.js';
 import { COUNT, HISTOGRAM, nowMs, TICK_SLOT, TICKS } from '../generator/shared.js';
+import { machineCpuMs } from './processes.js';
 import { progress } from './progress.js';
 
 /**
@@ -167,6 +168,7 @@ function watch(plan, counts, startMs, { label, snapshot, onSecond }) {
     refused: total(COUNT.refused),
     failed: total(COUNT.failed),
     generatorCpuMs: generatorCpuMs(),
+    machineCpuMs: machineCpuMs(),
   });
   const borders = [];
   const seconds = [];

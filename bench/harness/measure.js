@@ -66,6 +66,8 @@ function costs({ before, after, events, requestsPerS, seconds }) {
   const generator = requests > 0 ? round(((after.generatorCpuMs - before.generatorCpuMs) * 1000) / requests, 2) : null;
   if (after.cpuMs === undefined) return { cpuUs: { generatorPerRequest: generator } };
   const names = Object.keys(after.threads);
+  const used = (of) => of.cpuMs + of.childrenCpuMs + of.generatorCpuMs;
+  const others = after.machineCpuMs - before.machineCpuMs - (used(after) - used(before));
   return {
     cpuUs: {
       perEvent: perEvent(after.cpuMs - before.cpuMs),
@@ -79,6 +81,8 @@ function costs({ before, after, events, requestsPerS, seconds }) {
       ]),
     ),
     memoryMiB: after.memory,
+    /** Of the machine, by all that is not measured here, its kernel included: noise. */
+    othersCores: Math.max(0, round(others / (after.atMs - before.atMs), 3)),
   };
 }
 

@@ -12,6 +12,12 @@ export function cpuMs(pid) {
   return ((Number(fields[11]) + Number(fields[12])) * 1000) / TICKS_PER_S;
 }
 
+/** CPU milliseconds that the machine has worked, for whomever. */
+export function machineCpuMs() {
+  const [, user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'latin1').split(/\s+/, 8).map(Number);
+  return ((user + nice + system + irq + softirq) * 1000) / TICKS_PER_S;
+}
+
 /** CPU milliseconds by the threads' names, those of the same name added up. */
 export function threadCpuMs(pid) {
   const byName = {};

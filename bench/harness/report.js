@@ -50,6 +50,7 @@ const COLUMNS = {
   'ClickHouse µs/event': (row) => row.cpuUs.clickhousePerEvent,
   'generator µs/request': (row) => row.cpuUs.generatorPerRequest,
   'memory MiB': (row) => row.memoryMiB?.now,
+  'others, cores': (row) => row.othersCores,
   refused: (row) => row.refused,
   failed: (row) => row.failed + row.unsent,
 };

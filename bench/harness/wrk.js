@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { eventNames, eventTexts } from '../generator/payload.js';
 import { newTag, round } from './load.js';
+import { machineCpuMs } from './processes.js';
 
 const SCRIPT = fileURLToPath(new URL('wrk.lua', import.meta.url));
 const COMMAND = 'wrk';
@@ -30,9 +31,9 @@ export async function runWrk(plan, { snapshot }) {
   const measured = plan.phases.find((phase) => !phase.warmUp);
   if (warmUp !== undefined && warmUp.seconds >= 1) await once(plan, newTag(), warmUp.seconds);
   const tag = newTag();
-  const before = { atMs: performance.now(), ...snapshot() };
+  const before = { atMs: performance.now(), machineCpuMs: machineCpuMs(), ...snapshot() };
   const answer = await once(plan, tag, measured.seconds);
-  const after = { atMs: performance.now(), ...snapshot() };
+  const after = { atMs: performance.now(), machineCpuMs: machineCpuMs(), ...snapshot() };
   const events = answer.requests - answer.statusErrors;
   const failed = answer.statusErrors + answer.socketErrors;
   const ms = (name) => round(answer[name] / 1000, 3);
