@@ -104,6 +104,7 @@ global
 defaults
   mode http
   timeout connect 2s
+  timeout check 30s
   timeout client 60s
   timeout server 60s
   retries 3
@@ -113,10 +114,17 @@ defaults
   default-server check inter 100ms fall 1 rise 1
 frontend events
   bind 127.0.0.1:${port}
+  http-request return status 200 content-type text/plain lf-string %[nbsrv(penstock)] if { path /instances }
   default_backend penstock
 backend penstock
 ${instances.map((instance, at) => `  server instance${at} 127.0.0.1:${instance}`).join('\n')}
 `;
+}
+
+/** Whether both are up in the load balancer's eyes: only then may the next one go. */
+async function seesBoth(url: string): Promise<boolean> {
+  const answer = await fetch(`${url}/instances`).catch(() => undefined);
+  return (await answer?.text()) === '2';
 }
 
 async function startHaproxy(run: FaultRun, instances: readonly number[]): Promise<string> {
@@ -129,8 +137,7 @@ async function startHaproxy(run: FaultRun, instances: readonly number[]): Promis
     if (haproxy.exitCode === null && haproxy.signalCode === null) await once(haproxy, 'exit');
   });
   const url = `http://127.0.0.1:${port}`;
-  const isUp = async (): Promise<boolean> => (await fetch(`${url}/health`).catch(() => undefined))?.status === 200;
-  await until(isUp, 'haproxy serves');
+  await until(() => seesBoth(url), 'haproxy sees both instances');
   return url;
 }
 
@@ -149,10 +156,11 @@ const rolling: Fault = {
         env: { ...externally(clickhouse), PENSTOCK_PORT: String(port), PENSTOCK_DRAIN_DELAY_MS: '1000' },
       });
     const services = await Promise.all(instances.map(start));
-    run.producer.url = await startHaproxy(
+    const balancer = await startHaproxy(
       run,
       instances.map(({ port }) => port),
     );
+    run.producer.url = balancer;
     for (let round = 0; round < run.rounds; round += 1) {
       await run.underLoad(async () => {
         const at = round % 2;
@@ -161,11 +169,7 @@ const rolling: Fault = {
         run.expect((await service.stop()) === 0, 'SIGTERM ends the process with 0');
         services[at] = await start(instance);
       });
-      // The next one goes only when this one is back in the load balancer's eyes.
-      await until(
-        async () => (await fetch(`${services[round % 2]?.url}/ready`)).status === 200,
-        'the instance is back',
-      );
+      await until(() => seesBoth(balancer), 'the instance is back in the eyes of haproxy');
     }
     const refused = [...run.producer.answers].filter(([status]) => status >= 500);
     run.expect(refused.length === 0, `requests failed during the restarts: ${JSON.stringify(refused)}`);
