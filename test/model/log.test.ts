@@ -7,7 +7,7 @@ import { runSequence } from '../support/log-model.js';
  * A failure prints MODEL_SEED=…, which replays that sequence alone; MODEL_SEQUENCES says how many are run.
  */
 
-const { MODEL_SEED, MODEL_SEQUENCES = '400' } = process.env;
+const { MODEL_SEED, MODEL_SEQUENCES = '300' } = process.env;
 
 /** Where a process can end. Each must have been hit, or the model has become blind. */
 const CALLS: Readonly<Record<string, readonly string[]>> = {

@@ -19,7 +19,7 @@ async function behindProxy(run: FaultRun, env: Readonly<Record<string, string>> 
 function misbehaves(misdeed: Misdeed): Fault {
   return {
     name: `ClickHouse ${misdeed}`,
-    short: { rounds: 1, events: 1_500 },
+    short: { rounds: 1, events: 1_000 },
     long: { rounds: 10, events: 6_000 },
     run: async (run) => {
       const { clickhouse, proxy, service } = await behindProxy(run);

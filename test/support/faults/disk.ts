@@ -132,7 +132,7 @@ function fillUp(file: string): void {
 
 const logFillsIt: Fault = {
   name: 'disk full: the log has filled it while ClickHouse was away',
-  short: { rounds: 1, events: 90_000 },
+  short: { rounds: 1, events: 75_000 },
   long: { rounds: 4, events: 140_000 },
   missing: mountMissing,
   run: async (run) => {

@@ -46,7 +46,7 @@ async function openRequests(service: Service): Promise<number> {
 
 const drains: Fault = {
   name: 'SIGTERM under load',
-  short: { rounds: 2, events: 4_000 },
+  short: { rounds: 1, events: 3_000 },
   long: { rounds: 20, events: 6_000 },
   run: async (run) => {
     const clickhouse = await run.clickhouse();
@@ -143,7 +143,7 @@ async function startHaproxy(run: FaultRun, instances: readonly number[]): Promis
 
 const rolling: Fault = {
   name: 'rolling restart of two instances behind haproxy',
-  short: { rounds: 2, events: 4_000 },
+  short: { rounds: 2, events: 3_000 },
   long: { rounds: 16, events: 8_000 },
   missing: () =>
     spawnSync('haproxy', ['-v']).error === undefined ? undefined : 'haproxy is not installed (Debian package haproxy)',

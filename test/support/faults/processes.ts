@@ -98,7 +98,7 @@ function threadEnds(thread: 'log' | 'shipper', short: Fault['short'], long: Faul
 }
 
 export const PROCESS_FAULTS: readonly Fault[] = [
-  kills('kill -9 of the process', 'service', false, { rounds: 3, events: 4_000 }, { rounds: 90, events: 8_000 }),
+  kills('kill -9 of the process', 'service', false, { rounds: 2, events: 4_000 }, { rounds: 90, events: 8_000 }),
   kills(
     'kill -9 of the process and its ClickHouse',
     'service and clickhouse',
