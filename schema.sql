@@ -26,7 +26,8 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- Inserts can repeat rows, so whoever reads this table directly reads it with FINAL, or reads events_deduplicated.
 --
 -- The partition is a function of ts, which is part of the identity, so rows of one identity never lie in two partitions.
--- All that is older than 2020 shares one partition: timestamps scattered over 50 years would make 600 parts in each insert.
+-- A month each from 2026 on, a year each before that, and one for all before 2020: every partition that an insert touches is a
+-- part to write and sync, and timestamps scattered over 50 years would make 600 of them (docs/decisions/0007-partitions.md).
 --
 -- fsync_*: an INSERT that has been confirmed is on disk. The log's segments are deleted on the strength of that, and the
 -- service refuses to ship into a table without these two settings.
@@ -47,7 +48,10 @@ CREATE TABLE IF NOT EXISTS {database}.events
     received_at DateTime64(6, 'UTC')
 )
 ENGINE = ReplacingMergeTree(received_at)
-PARTITION BY if(ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0, toYYYYMM(ts))
+PARTITION BY multiIf(
+    ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0,
+    ts < toDateTime64('2026-01-01 00:00:00', 3, 'UTC'), toYear(ts),
+    toYYYYMM(ts))
 ORDER BY (event_name, ts, event_id)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -107,7 +111,10 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 --     received_at DateTime64(6, 'UTC')
 -- )
 -- ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/penstock/events_local', '{replica}', received_at)
--- PARTITION BY if(ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0, toYYYYMM(ts))
+-- PARTITION BY multiIf(
+--     ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0,
+--     ts < toDateTime64('2026-01-01 00:00:00', 3, 'UTC'), toYear(ts),
+--     toYYYYMM(ts))
 -- ORDER BY (event_name, ts, event_id)
 -- SETTINGS replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 --

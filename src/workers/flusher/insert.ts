@@ -33,7 +33,7 @@ export async function insertBatch(
         async_insert: 0,
         wait_end_of_query: 1,
         optimize_on_insert: 0,
-        // A segment may hold events of any month since 2020, and of all time before.
+        // A segment may hold events of any time: one partition a month from 2026 on, fewer before (schema.sql).
         max_partitions_per_insert_block: '0',
       },
     });
