@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
+import { skipSpace } from './json-text.js';
 import { scanObject, SCAN_FAILED, type ObjectCopy } from './scan-json.js';
 import type { ValidationOptions } from './validate.js';
 
@@ -86,14 +87,14 @@ export class EventScanner {
   /** Whether the text is a plain valid event; its fields are then set, until the next call. */
   scan(text: Buffer, start: number, end: number, arrivalMs: number): boolean {
     this.#reset();
-    let at = skip(text, start, end);
+    let at = skipSpace(text, start, end);
     if (text[at] !== OPEN_OBJECT) return false;
-    at = skip(text, at + 1, end);
+    at = skipSpace(text, at + 1, end);
     for (;;) {
       at = this.#member(text, at, end);
       if (at === SCAN_FAILED) return false;
       const byte = text[at];
-      at = skip(text, at + 1, end);
+      at = skipSpace(text, at + 1, end);
       if (byte === COMMA) continue;
       if (byte !== CLOSE_OBJECT || at !== end) return false;
       break;
@@ -121,11 +122,11 @@ export class EventScanner {
     const bit = 1 << index;
     if ((this.#seen & bit) !== 0) return SCAN_FAILED;
     this.#seen |= bit;
-    let at = skip(text, start + (NAMES[index]?.length ?? 0) + 2, end);
+    let at = skipSpace(text, start + (NAMES[index]?.length ?? 0) + 2, end);
     if (text[at] !== COLON) return SCAN_FAILED;
-    at = skip(text, at + 1, end);
+    at = skipSpace(text, at + 1, end);
     at = this.#value(bit, text, at, end);
-    return at === SCAN_FAILED ? SCAN_FAILED : skip(text, at, end);
+    return at === SCAN_FAILED ? SCAN_FAILED : skipSpace(text, at, end);
   }
 
   #value(bit: number, text: Buffer, at: number, end: number): number {
@@ -210,7 +211,7 @@ export class EventScanner {
 
   #tags(text: Buffer, start: number, end: number): number {
     if (text[start] !== OPEN_ARRAY) return SCAN_FAILED;
-    let at = skip(text, start + 1, end);
+    let at = skipSpace(text, start + 1, end);
     if (text[at] === CLOSE_ARRAY) return at + 1;
     for (;;) {
       const span = this.tags[this.tagCount];
@@ -218,11 +219,11 @@ export class EventScanner {
       at = this.#string(text, at, end, span, 1, EVENT_LIMITS.tagMaxBytes);
       if (at === SCAN_FAILED) return SCAN_FAILED;
       this.tagCount += 1;
-      at = skip(text, at, end);
+      at = skipSpace(text, at, end);
       const byte = text[at];
       if (byte === CLOSE_ARRAY) return at + 1;
       if (byte !== COMMA) return SCAN_FAILED;
-      at = skip(text, at + 1, end);
+      at = skipSpace(text, at + 1, end);
     }
   }
 
@@ -281,14 +282,4 @@ function startsWith(text: Buffer, at: number, bytes: Uint8Array): boolean {
 
 function isNull(text: Buffer, at: number): boolean {
   return text[at] === 0x6e && text[at + 1] === 0x75 && text[at + 2] === 0x6c && text[at + 3] === 0x6c;
-}
-
-function skip(text: Buffer, at: number, end: number): number {
-  let i = at;
-  while (i < end) {
-    const byte = text[i];
-    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
-    i += 1;
-  }
-  return i;
 }

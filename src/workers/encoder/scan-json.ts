@@ -1,3 +1,5 @@
+import { skipSpace } from './json-text.js';
+
 /**
  * Checks the grammar of a JSON object's text and copies it without white space outside strings, in one pass over the bytes.
  * It hands back (SCAN_FAILED) whatever is not JSON, and whatever is not plain: `\u` escapes, more than DEPTH_MAX levels, an
@@ -54,7 +56,7 @@ function objectAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy
   if (seen === undefined) return SCAN_FAILED;
   const { out } = copy;
   out[copy.length++] = OPEN_OBJECT;
-  let at = skip(text, start + 1, end);
+  let at = skipSpace(text, start + 1, end);
   if (at < end && text[at] === CLOSE_OBJECT) {
     out[copy.length++] = CLOSE_OBJECT;
     return at + 1;
@@ -63,18 +65,18 @@ function objectAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy
     const nameFrom = copy.length;
     at = stringAt(text, at, end, copy);
     if (at === SCAN_FAILED || !isNew(out, seen, members, nameFrom, copy.length)) return SCAN_FAILED;
-    at = skip(text, at, end);
+    at = skipSpace(text, at, end);
     if (at >= end || text[at] !== COLON) return SCAN_FAILED;
     out[copy.length++] = COLON;
-    at = valueAt(text, skip(text, at + 1, end), end, copy, level + 1);
+    at = valueAt(text, skipSpace(text, at + 1, end), end, copy, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = skip(text, at, end);
+    at = skipSpace(text, at, end);
     if (at >= end) return SCAN_FAILED;
     const byte = text[at] ?? 0;
     if (byte !== COMMA && byte !== CLOSE_OBJECT) return SCAN_FAILED;
     out[copy.length++] = byte;
     if (byte === CLOSE_OBJECT) return at + 1;
-    at = skip(text, at + 1, end);
+    at = skipSpace(text, at + 1, end);
   }
   return SCAN_FAILED;
 }
@@ -100,7 +102,7 @@ function arrayAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy,
   if (level >= DEPTH_MAX) return SCAN_FAILED;
   const { out } = copy;
   out[copy.length++] = OPEN_ARRAY;
-  let at = skip(text, start + 1, end);
+  let at = skipSpace(text, start + 1, end);
   if (at < end && text[at] === CLOSE_ARRAY) {
     out[copy.length++] = CLOSE_ARRAY;
     return at + 1;
@@ -108,13 +110,13 @@ function arrayAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy,
   for (;;) {
     at = valueAt(text, at, end, copy, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = skip(text, at, end);
+    at = skipSpace(text, at, end);
     if (at >= end) return SCAN_FAILED;
     const byte = text[at] ?? 0;
     if (byte !== COMMA && byte !== CLOSE_ARRAY) return SCAN_FAILED;
     out[copy.length++] = byte;
     if (byte === CLOSE_ARRAY) return at + 1;
-    at = skip(text, at + 1, end);
+    at = skipSpace(text, at + 1, end);
   }
 }
 
@@ -206,14 +208,4 @@ function digitsAt(text: Uint8Array, start: number, end: number): number {
     at += 1;
   }
   return at;
-}
-
-function skip(text: Uint8Array, at: number, end: number): number {
-  let i = at;
-  while (i < end) {
-    const byte = text[i];
-    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break;
-    i += 1;
-  }
-  return i;
 }
