@@ -48,10 +48,7 @@ CREATE TABLE IF NOT EXISTS {database}.events
     received_at DateTime64(6, 'UTC')
 )
 ENGINE = ReplacingMergeTree(received_at)
-PARTITION BY multiIf(
-    ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0,
-    ts < toDateTime64('2026-01-01 00:00:00', 3, 'UTC'), toYear(ts),
-    toYYYYMM(ts))
+PARTITION BY multiIf(ts < toDateTime64('2020-01-01', 3, 'UTC'), 0, ts < toDateTime64('2026-01-01', 3, 'UTC'), toYear(ts), toYYYYMM(ts))
 ORDER BY (event_name, ts, event_id)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
@@ -111,10 +108,7 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 --     received_at DateTime64(6, 'UTC')
 -- )
 -- ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/penstock/events_local', '{replica}', received_at)
--- PARTITION BY multiIf(
---     ts < toDateTime64('2020-01-01 00:00:00', 3, 'UTC'), 0,
---     ts < toDateTime64('2026-01-01 00:00:00', 3, 'UTC'), toYear(ts),
---     toYYYYMM(ts))
+-- PARTITION BY multiIf(ts < toDateTime64('2020-01-01', 3, 'UTC'), 0, ts < toDateTime64('2026-01-01', 3, 'UTC'), toYear(ts), toYYYYMM(ts))
 -- ORDER BY (event_name, ts, event_id)
 -- SETTINGS replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 --
