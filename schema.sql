@@ -33,6 +33,9 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- service refuses to ship into a table without these two settings.
 -- non_replicated_deduplication_window: an insert repeated with the same token is skipped; that only saves work.
 --
+-- The index on received_at finds the rows of a batch (version 3). It must never be used with FINAL: it could hide the version
+-- that counts.
+--
 -- The order of the columns is the order in which the encoder writes a row (src/workers/encoder/encode-event.ts).
 
 CREATE TABLE IF NOT EXISTS {database}.events
@@ -45,7 +48,8 @@ CREATE TABLE IF NOT EXISTS {database}.events
     campaign_id String,
     tags        Array(String),
     metadata    String,
-    received_at DateTime64(6, 'UTC')
+    received_at DateTime64(6, 'UTC'),
+    INDEX received received_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(received_at)
 PARTITION BY multiIf(ts < toDateTime64('2020-01-01', 3, 'UTC'), 0, ts < toDateTime64('2026-01-01', 3, 'UTC'), toYear(ts), toYYYYMM(ts))
@@ -91,6 +95,101 @@ SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fs
 
 DROP TABLE IF EXISTS {database}.segments SYNC;
 
+-- version 3: rollups (up)
+-- Exact totals and unique users by event name, channel and bucket of time, kept up to date by the roller (docs/decisions/0008-rollups.md).
+-- Several rows with one key add up: totals and uniques by sum, users by union. Whoever reads them groups them.
+--
+-- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day (bucket = minutes, hours, days since 1970).
+-- event_name '' is all events (hours and days only), channel '' all channels (likewise). uniques is kept for hours only, where
+-- rows of one key add up to the exact number of users in users. generation: which rebuild of its day (0: none) the row belongs to;
+-- rollup_exceptions says which one counts. Not partitioned: one INSERT must be one part, so that it is there as a whole or not at all.
+--
+-- index_granularity_bytes: a day's bitmap is tens of kilobytes; a granule of thousands of them would be read for one.
+
+CREATE TABLE IF NOT EXISTS {database}.rollup
+(
+    level      UInt8,
+    event_name LowCardinality(String),
+    channel    LowCardinality(String),
+    bucket     UInt32,
+    generation UInt64,
+    total      SimpleAggregateFunction(sum, Int64),
+    uniques    SimpleAggregateFunction(sum, Int64),
+    commits    SimpleAggregateFunction(max, UInt64),
+    users      AggregateFunction(groupBitmap, UInt32)
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (level, event_name, channel, bucket, generation)
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
+    index_granularity = 512, index_granularity_bytes = 65536, min_compress_block_size = 65536, max_compress_block_size = 262144;
+
+-- Users get numbers in order of appearance, each once: hash = sipHash128(user_id).
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_users
+(
+    hash FixedString(16),
+    uid  UInt32
+)
+ENGINE = MergeTree
+ORDER BY hash
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512;
+
+-- What may have been counted: minute << 32 | 32 bits of the identity's hash. What is not here was never counted.
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_identities
+(
+    key UInt64 CODEC(Delta(8), LZ4)
+)
+ENGINE = MergeTree
+ORDER BY key
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+
+-- Days of an event name ('': of all of them) that rollup must not answer for, until done. request makes each of them its own.
+
+CREATE TABLE IF NOT EXISTS {database}.rollup_exceptions
+(
+    event_name String,
+    day        UInt32,
+    request    UInt64,
+    reason     SimpleAggregateFunction(any, String),
+    done       SimpleAggregateFunction(max, UInt8),
+    generation SimpleAggregateFunction(max, UInt64)
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (event_name, day, request)
+SETTINGS non_replicated_deduplication_window = 0, fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- Batches of the ledger whose rows are in the rollup.
+
+CREATE TABLE IF NOT EXISTS {database}.rolled_segments
+(
+    token String,
+    at    DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+)
+ENGINE = MergeTree
+ORDER BY token
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- When the rows of a batch were received, first and last: by that the roller finds them.
+
+ALTER TABLE {database}.segments
+    ADD COLUMN IF NOT EXISTS received_from DateTime64(6, 'UTC'),
+    ADD COLUMN IF NOT EXISTS received_to DateTime64(6, 'UTC');
+
+-- version 3: rollups (down)
+
+ALTER TABLE {database}.segments DROP COLUMN IF EXISTS received_from, DROP COLUMN IF EXISTS received_to;
+
+DROP TABLE IF EXISTS {database}.rolled_segments SYNC;
+
+DROP TABLE IF EXISTS {database}.rollup_exceptions SYNC;
+
+DROP TABLE IF EXISTS {database}.rollup_identities SYNC;
+
+DROP TABLE IF EXISTS {database}.rollup_users SYNC;
+
+DROP TABLE IF EXISTS {database}.rollup SYNC;
+
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an
 -- event_id must then repeat its user_id too, or the two versions lie on two shards and both count.
@@ -105,7 +204,8 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 --     campaign_id String,
 --     tags        Array(String),
 --     metadata    String,
---     received_at DateTime64(6, 'UTC')
+--     received_at DateTime64(6, 'UTC'),
+--     INDEX received received_at TYPE minmax GRANULARITY 1
 -- )
 -- ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/penstock/events_local', '{replica}', received_at)
 -- PARTITION BY multiIf(ts < toDateTime64('2020-01-01', 3, 'UTC'), 0, ts < toDateTime64('2026-01-01', 3, 'UTC'), toYear(ts), toYYYYMM(ts))
