@@ -13,17 +13,23 @@ import { Doorbell, Sleeper } from '../shared/doorbell.js';
 import { SEGMENTS_MAX } from '../shared/limits.js';
 import type { LogWorkerData } from '../workers/flusher/log-worker.js';
 import type { ShipWorkerData } from '../workers/flusher/ship-worker.js';
+import type { RollWorkerData } from '../workers/roller/roll-worker.js';
 import { deadLetterDirectory } from '../workers/flusher/dead-letter.js';
 import { walDirectory } from '../workers/flusher/wal/file-system.js';
 
-/** Handle on the flusher's two threads, and the one place where main is woken from. */
+/** Handle on the flusher's two threads and the roller's, and the one place where main is woken from. */
 
 export interface FlusherEvents {
   /** Something may be due: rows are durable, answers have come, a channel is closed, the log's state has changed. */
   wake(): void;
   /** A thread that owns durable state has ended by itself: nothing can be accepted any more. */
   died(thread: 'log' | 'shipper', error: unknown): void;
+  /** The roller has ended by itself and is started again. */
+  rollerDied(error: unknown): void;
 }
+
+/** A roller that ends at once each time must not keep a processor busy. */
+const ROLLER_RESTART_MS = 1_000;
 
 export type ClickHouseAccess = ShipWorkerData['clickhouse'];
 
@@ -39,8 +45,10 @@ export class Flusher {
   readonly #toLog = new MessageChannel();
   readonly #toShipper = new MessageChannel();
   readonly #logToShipper = new MessageChannel();
+  #stopRoller: MessagePort | undefined;
   #logWorker: Worker | undefined;
   #shipWorker: Worker | undefined;
+  #rollWorker: Worker | undefined;
   #ending = false;
   #onceStarted: (() => void) | undefined;
 
@@ -90,6 +98,38 @@ export class Flusher {
       wakes: this.#logToShipper.port2,
     };
     this.#shipWorker = this.#spawn('shipper', 'ship-worker.js', data, [data.messages, data.wakes]);
+    this.#startRoller(clickhouse);
+  }
+
+  /** Nothing durable depends on the roller: another one takes up where it ended, after a while. */
+  #startRoller(clickhouse: ClickHouseAccess): void {
+    const fromShipper = new MessageChannel();
+    const stop = new MessageChannel();
+    const { url, user, password, database } = clickhouse;
+    const data: RollWorkerData = {
+      flow: this.#flow,
+      logLevel: this.#config.logLevel,
+      clickhouse: { url, user, password, database },
+      shipped: fromShipper.port2,
+      stop: stop.port2,
+    };
+    const hello: ShipperMessage = { type: 'roller', port: fromShipper.port1 };
+    this.#toShipper.port1.postMessage(hello, [fromShipper.port1]);
+    this.#stopRoller = stop.port1;
+    const worker = new Worker(new URL('../workers/roller/roll-worker.js', import.meta.url), {
+      workerData: data,
+      transferList: [data.shipped, data.stop],
+      name: 'penstock-roller',
+    });
+    this.#rollWorker = worker;
+    worker.on('error', (error) => this.#events.rollerDied(error));
+    worker.on('exit', () => {
+      if (this.#ending) return;
+      Atomics.store(this.#slots, FLOW_SLOT.rollupReady, 0);
+      setTimeout(() => {
+        if (!this.#ending) this.#startRoller(clickhouse);
+      }, ROLLER_RESTART_MS).unref();
+    });
   }
 
   /** A port for another thread: any message on it wakes main. */
@@ -127,11 +167,25 @@ export class Flusher {
    * look is later. Where the clock was set meanwhile, the earlier of what the two clocks say: in between, events may have been
    * acknowledged at any time of day.
    */
-  asOf(): number {
+  asOfShipped(): number {
+    return this.#asOf(FLOW_SLOT.shippedThrough);
+  }
+
+  /** The same for the rollup. */
+  asOfRolled(): number {
+    return this.#asOf(FLOW_SLOT.rolledThrough);
+  }
+
+  /** Whether the rollup has everything that was in ClickHouse when its roller started. */
+  get rollupReady(): boolean {
+    return Atomics.load(this.#slots, FLOW_SLOT.rollupReady) === 1;
+  }
+
+  #asOf(slot: number): number {
     const now = Date.now();
-    const shipped = Atomics.load(this.#slots, FLOW_SLOT.shippedThrough);
+    const through = Atomics.load(this.#slots, slot);
     const active = Atomics.load(this.#slots, FLOW_SLOT.activeOrdinal);
-    for (let ordinal = shipped + 1; ordinal <= active; ordinal += 1) {
+    for (let ordinal = through + 1; ordinal <= active; ordinal += 1) {
       const first = this.#firstCommits[ordinal % SEGMENTS_MAX] ?? 0;
       if (first === 0) continue;
       const ageMs = monotonicMs() - (this.#firstCommitsMonotonic[ordinal % SEGMENTS_MAX] ?? 0);
@@ -158,6 +212,12 @@ export class Flusher {
       const message: ShipperMessage = { type: 'drain', timeoutMs };
       this.#toShipper.port1.postMessage(message);
     });
+  }
+
+  /** Ends the roller where it is: what it has not committed is rolled at the next start. */
+  async stopRoller(): Promise<void> {
+    this.#ending = true;
+    await this.#ended(this.#rollWorker, () => this.#stopRoller?.postMessage('stop'));
   }
 
   async #ended(worker: Worker | undefined, ask: () => void): Promise<void> {

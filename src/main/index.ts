@@ -60,6 +60,7 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
       log.fatal({ err: error, flusherThread: thread }, what);
       process.exit(EXIT_BROKEN);
     },
+    rollerDied: (error) => log.error({ err: error }, 'the roller has ended and is started again'),
   });
   await flusher.startLog();
   const ingestion = new Ingestion(config, flow, flusher, counters, log);
@@ -94,7 +95,7 @@ function prometheusOf(parts: Parts): PrometheusPage {
       bodyBytes: ingestion.requests.bytes,
       walBytes: ingestion.walBytes,
       pendingSegments: flusher.pendingSegments,
-      oldestUnshippedSeconds: Math.max(0, Date.now() / 1000 - flusher.asOf()),
+      oldestUnshippedSeconds: Math.max(0, Date.now() / 1000 - flusher.asOfShipped()),
       ready: readinessOf(parts).status === 200,
       clickhouseUp: clickhouse.fault === undefined,
       encoders: ingestion.encoders.running,
@@ -143,6 +144,7 @@ function stepsOf({ config, lock, flusher, ingestion, clickhouse }: Parts, listen
     closeRest: async () => {
       ingestion.stop();
       listeners.close();
+      await flusher.stopRoller();
       await clickhouse.close();
       lock.release();
     },

@@ -102,7 +102,7 @@ function mountPublic(
     database: config.clickhouseDatabase,
     timeoutMs: config.metricsTimeoutMs,
     concurrency: config.metricsConcurrency,
-    asOf: () => flusher.asOf(),
+    asOf: () => flusher.asOfShipped(),
     log,
     open,
   });

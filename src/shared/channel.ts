@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import { createDoorbell } from './doorbell.js';
 import { INPUT_RING_BYTES, ROWS_RING_BYTES, resultRingBytes, SEGMENTS_MAX, STAGES, stageBytes } from './limits.js';
 import { createRing } from './ring.js';
@@ -80,6 +81,10 @@ export const FLOW_SLOT = {
   logState: 4,
   /** Ordinal of the first segment that this process wrote; lower ones are what it found. Log thread. */
   firstOrdinal: 5,
+  /** Every segment up to this ordinal is in the rollup. Roller. */
+  rolledThrough: 6,
+  /** 1 when everything that was in ClickHouse when the roller started is in the rollup. Roller. */
+  rollupReady: 7,
 } as const;
 const FLOW_SLOTS = 16;
 
@@ -159,8 +164,22 @@ export type LogMessage =
   | { readonly type: 'drain' };
 
 /** A message from main to the shipper. What comes from the log thread has no content: it wakes. */
-export interface ShipperMessage {
+export type ShipperMessage =
   /** The log is sealed for good: ship what is left for at most `timeoutMs`, then end the thread. */
-  readonly type: 'drain';
-  readonly timeoutMs: number;
+  | { readonly type: 'drain'; readonly timeoutMs: number }
+  /** A roller has started: `port` takes ShippedMessages, the first of them at once. */
+  | { readonly type: 'roller'; readonly port: MessagePort };
+
+/** To the roller: every segment up to this ordinal is in ClickHouse; of the last one these batches. */
+export interface ShippedMessage {
+  readonly ordinal: number;
+  readonly batches: readonly ShippedBatch[];
+}
+
+/** A batch that ClickHouse has; times in Unix µs, both included. */
+export interface ShippedBatch {
+  readonly token: string;
+  readonly rows: number;
+  readonly receivedFromUs: number;
+  readonly receivedToUs: number;
 }

@@ -31,6 +31,22 @@ const SLOTS = [
   'deadLetters',
   /** Bytes in the dead-letter store. */
   'deadLetterBytes',
+  // roller thread
+  /** Rows that were new to the rollup. */
+  'rolledRows',
+  'rollCommits',
+  'rollFailures',
+  /** Batches in ClickHouse that are not rolled. */
+  'rollPendingSegments',
+  /** Minutes of an event name that were read again from raw rows. */
+  'rollLoadedMinutes',
+  /** Raw rows that are left to roll of what was there before the rollup. */
+  'rollBackfillRows',
+  'rollEventNames',
+  'rollUsers',
+  /** Days that are answered from raw rows until they are rebuilt. */
+  'rollOpenDays',
+  'rollMemoryBytes',
   // main thread
   'acceptedEvents',
   'refusedEvents',

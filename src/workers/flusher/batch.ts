@@ -16,6 +16,9 @@ export interface Batch {
   readonly bytes: number;
   /** Hours since 1970 in which its events happened; undefined where they are more than HOURS_MAX. */
   readonly hours: readonly number[] | undefined;
+  /** When its events were received, first and last, in Unix µs. */
+  readonly receivedFromUs: number;
+  readonly receivedToUs: number;
   /** The row bytes, piece by piece; can be read again. */
   read(): AsyncIterable<Buffer> | Iterable<Buffer>;
 }
@@ -33,25 +36,31 @@ const HOURS_MAX = 4_096;
 /** Read from the file and handed to the socket in pieces of this size. */
 const CHUNK_BYTES = 256 * 1024;
 
-class Hours {
-  readonly #seen = new Set<number>();
+/** When the events of a batch happened and were received. */
+class Times {
+  readonly #hours = new Set<number>();
+  #receivedFromUs = Infinity;
+  #receivedToUs = 0;
 
-  add(timestampMs: number): void {
-    if (this.#seen.size <= HOURS_MAX) this.#seen.add(Math.floor(timestampMs / HOUR_MS));
+  add(timestampMs: number, receivedAtUs: number): void {
+    if (this.#hours.size <= HOURS_MAX) this.#hours.add(Math.floor(timestampMs / HOUR_MS));
+    if (receivedAtUs < this.#receivedFromUs) this.#receivedFromUs = receivedAtUs;
+    if (receivedAtUs > this.#receivedToUs) this.#receivedToUs = receivedAtUs;
   }
 
-  list(): number[] | undefined {
-    return this.#seen.size > HOURS_MAX ? undefined : [...this.#seen].toSorted((a, b) => a - b);
+  get(): Pick<Batch, 'hours' | 'receivedFromUs' | 'receivedToUs'> {
+    const hours = this.#hours.size > HOURS_MAX ? undefined : [...this.#hours].toSorted((a, b) => a - b);
+    return { hours, receivedFromUs: this.#receivedFromUs, receivedToUs: this.#receivedToUs };
   }
 }
 
 /** Scans a segment's file; the batch of all its rows is there where it has any. */
 export function readSegment(file: string): { scan: SegmentScan; batch: Batch | undefined } {
   const hash = createHash('sha256');
-  const hours = new Hours();
+  const times = new Times();
   const scan = scanSegment(file, (payload) => {
     hash.update(payload);
-    walkRows(payload, (_end, timestampMs) => hours.add(timestampMs));
+    walkRows(payload, (_end, timestampMs, receivedAtUs) => times.add(timestampMs, receivedAtUs));
   });
   if (scan.kind !== 'segment' || scan.rows === 0) return { scan, batch: undefined };
   const { head, frames, rows, bytes } = scan;
@@ -61,7 +70,7 @@ export function readSegment(file: string): { scan: SegmentScan; batch: Batch | u
     ranges: joinRanges(frames.map((frame) => ({ first: frame.firstSequence, rows: frame.rows }))),
     rows,
     bytes,
-    hours: hours.list(),
+    ...times.get(),
     read: () => readFrames(file, frames),
   };
   return { scan, batch };
@@ -74,6 +83,7 @@ export class SegmentRows {
   /** Where each row starts, and behind the last one where it ends. */
   readonly #starts: Uint32Array;
   readonly #timestampsMs: Float64Array;
+  readonly #receivedAtUs: Float64Array;
   readonly #sequences: BigUint64Array;
   readonly count: number;
 
@@ -82,6 +92,7 @@ export class SegmentRows {
     this.#epoch = head.epoch;
     this.#starts = new Uint32Array(rows + 1);
     this.#timestampsMs = new Float64Array(rows);
+    this.#receivedAtUs = new Float64Array(rows);
     this.#sequences = new BigUint64Array(rows);
     this.count = rows;
     let at = 0;
@@ -91,8 +102,9 @@ export class SegmentRows {
       const start = at;
       let sequence = frames[frame]?.firstSequence ?? 0n;
       payload.copy(this.#bytes, start);
-      walkRows(payload, (end, timestampMs) => {
+      walkRows(payload, (end, timestampMs, receivedAtUs) => {
         this.#timestampsMs[row] = timestampMs;
+        this.#receivedAtUs[row] = receivedAtUs;
         this.#sequences[row] = sequence;
         row += 1;
         sequence += 1n;
@@ -115,7 +127,7 @@ export class SegmentRows {
   /** The batch of these rows, ascending. */
   batch(rows: readonly number[]): Batch {
     const hash = createHash('sha256');
-    const hours = new Hours();
+    const times = new Times();
     const pieces: Buffer[] = [];
     const ranges: SequenceRange[] = [];
     let bytes = 0;
@@ -123,7 +135,7 @@ export class SegmentRows {
       const from = rows[at] ?? 0;
       let to = from;
       for (; rows[at] === to; at += 1) {
-        hours.add(this.#timestampsMs[to] ?? 0);
+        times.add(this.#timestampsMs[to] ?? 0, this.#receivedAtUs[to] ?? 0);
         ranges.push({ first: this.sequenceOf(to), rows: 1 });
         to += 1;
       }
@@ -138,7 +150,7 @@ export class SegmentRows {
       ranges: joinRanges(ranges),
       rows: rows.length,
       bytes,
-      hours: hours.list(),
+      ...times.get(),
       read: () => pieces,
     };
   }
@@ -147,15 +159,15 @@ export class SegmentRows {
 /** A batch of rows that are at hand, in the order of their sequence numbers. */
 export function batchOf(epoch: bigint, rows: readonly { readonly sequence: bigint; readonly bytes: Buffer }[]): Batch {
   const bytes = Buffer.concat(rows.map((row) => row.bytes));
-  const hours = new Hours();
-  walkRows(bytes, (_end, timestampMs) => hours.add(timestampMs));
+  const times = new Times();
+  walkRows(bytes, (_end, timestampMs, receivedAtUs) => times.add(timestampMs, receivedAtUs));
   return {
     token: createHash('sha256').update(bytes).digest('hex'),
     epoch,
     ranges: joinRanges(rows.map(({ sequence }) => ({ first: sequence, rows: 1 }))),
     rows: rows.length,
     bytes: bytes.length,
-    hours: hours.list(),
+    ...times.get(),
     read: () => [bytes],
   };
 }

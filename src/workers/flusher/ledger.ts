@@ -35,6 +35,8 @@ export async function writeLedger(
         bytes: batch.bytes,
         hours: batch.hours ?? [],
         hours_known: batch.hours !== undefined,
+        received_from: unixSeconds(batch.receivedFromUs),
+        received_to: unixSeconds(batch.receivedToUs),
       })),
     ),
     clickhouse_settings: {
@@ -45,6 +47,11 @@ export async function writeLedger(
       wait_end_of_query: 1,
     },
   });
+}
+
+/** As ClickHouse reads a DateTime64(6). */
+function unixSeconds(us: number): string {
+  return `${Math.floor(us / 1e6)}.${String(us % 1e6).padStart(6, '0')}`;
 }
 
 function tokenOf(batches: readonly Batch[]): string {

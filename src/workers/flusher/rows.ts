@@ -44,8 +44,11 @@ class Cursor {
   }
 }
 
-/** Calls back with every row of a frame's payload: where it ends, and its event's time in Unix ms. */
-export function walkRows(payload: Buffer, onRow: (end: number, timestampMs: number) => void): void {
+/** Calls back with every row of a frame's payload: where it ends, its event's time in Unix ms, and when it was received in Unix µs. */
+export function walkRows(
+  payload: Buffer,
+  onRow: (end: number, timestampMs: number, receivedAtUs: number) => void,
+): void {
   const cursor = new Cursor(payload, 0);
   while (cursor.at < payload.length) {
     cursor.at += 16;
@@ -56,8 +59,8 @@ export function walkRows(payload: Buffer, onRow: (end: number, timestampMs: numb
     cursor.skipString();
     for (let tags = cursor.varint(); tags > 0; tags -= 1) cursor.skipString();
     cursor.skipString();
-    cursor.at += 8;
-    onRow(cursor.at, timestampMs);
+    const receivedAtUs = cursor.int64();
+    onRow(cursor.at, timestampMs, receivedAtUs);
   }
 }
 

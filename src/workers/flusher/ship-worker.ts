@@ -1,9 +1,10 @@
 import { type MessagePort, workerData } from 'node:worker_threads';
-import { FLOW_SLOT, type FlowMemory, type ShipperMessage } from '../../shared/channel.js';
+import { FLOW_SLOT, type FlowMemory, type ShippedMessage, type ShipperMessage } from '../../shared/channel.js';
 import { createClickHouse } from '../../shared/clickhouse/client.js';
 import type { LogLevel } from '../../shared/config.js';
 import { Doorbell, Sleeper } from '../../shared/doorbell.js';
 import { createLogger } from '../../shared/log.js';
+import type { Batch } from './batch.js';
 import { Disposal } from './disposal.js';
 import { Shipper } from './shipper.js';
 import { nodeFileSystem } from './wal/file-system.js';
@@ -37,7 +38,18 @@ async function run(data: ShipWorkerData): Promise<void> {
   const client = createClickHouse({ ...clickhouse, maxOpenConnections: 2 });
   const { walDirectory: directory, walKeepMs: keepMs, walMaxBytes } = data;
   const disposal = new Disposal({ fs: nodeFileSystem, directory, keepMs, walMaxBytes });
-  const shipper = new Shipper({ ...data, disposal, client, database: clickhouse.database, log });
+  let roller: MessagePort | undefined;
+  const onShipped = (ordinal: number, completed: readonly Batch[]): void => {
+    const batches = completed.map(({ token, rows, receivedFromUs, receivedToUs }) => ({
+      token,
+      rows,
+      receivedFromUs,
+      receivedToUs,
+    }));
+    const message: ShippedMessage = { ordinal, batches };
+    roller?.postMessage(message);
+  };
+  const shipper = new Shipper({ ...data, disposal, client, database: clickhouse.database, log, onShipped });
   const slots = new Int32Array(flow.slots);
   const logBell = new Doorbell(flow.logBell);
   const sleeper = new Sleeper(flow.shipperBell);
@@ -45,9 +57,15 @@ async function run(data: ShipWorkerData): Promise<void> {
   let wake = (): void => undefined;
 
   wakes.on('message', () => wake());
-  messages.on('message', ({ timeoutMs }: ShipperMessage) => {
+  messages.on('message', (message: ShipperMessage) => {
+    if (message.type === 'roller') {
+      roller?.close();
+      roller = message.port;
+      onShipped(shipper.shippedThrough, []);
+      return;
+    }
     draining = true;
-    setTimeout(() => shipper.stop(), timeoutMs).unref();
+    setTimeout(() => shipper.stop(), message.timeoutMs).unref();
     wake();
   });
 
@@ -69,6 +87,7 @@ async function run(data: ShipWorkerData): Promise<void> {
   if (shipper.pending > 0)
     log.warn({ segments: shipper.pending }, 'stopped before everything was shipped; the rest ships at the next start');
   await client.close();
+  roller?.close();
   messages.close();
   wakes.close();
 }

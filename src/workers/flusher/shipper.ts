@@ -35,6 +35,8 @@ export interface ShipperOptions {
   readonly disposal: Pick<Disposal, 'dispose'>;
   readonly flow: FlowMemory;
   readonly log: Logger;
+  /** Called when nothing of a segment is left to ship, with what ClickHouse has taken of it. */
+  readonly onShipped?: (ordinal: number, batches: readonly Batch[]) => void;
 }
 
 /** A read that failed so often is not tried again. */
@@ -51,6 +53,8 @@ export class Shipper {
   /** Ordinals of sealed segments, ascending. */
   readonly #pending: number[];
   #known: number;
+  /** Of the segment at hand: what is in ClickHouse and noted. */
+  #completed: Batch[] = [];
 
   constructor(options: ShipperOptions) {
     this.#options = options;
@@ -79,8 +83,15 @@ export class Shipper {
     // An operator's command may have taken letters away.
     if (this.#counters.get('deadLetterBytes') > 0) this.#counters.set('deadLetterBytes', this.#deadLetters.bytes);
     this.#pending.shift();
-    Atomics.store(this.#flow, FLOW_SLOT.shippedThrough, (this.#pending[0] ?? this.#known + 1) - 1);
+    Atomics.store(this.#flow, FLOW_SLOT.shippedThrough, this.shippedThrough);
+    this.#options.onShipped?.(this.shippedThrough, this.#completed);
+    this.#completed = [];
     return true;
+  }
+
+  /** Every segment up to this ordinal is in ClickHouse. */
+  get shippedThrough(): number {
+    return (this.#pending[0] ?? this.#known + 1) - 1;
   }
 
   get stopped(): boolean {
@@ -164,6 +175,7 @@ export class Shipper {
     const refusal = await this.#insert(batch);
     if (refusal === undefined) {
       await this.#note(['completion'], [batch]);
+      this.#completed.push(batch);
       return 'shipped';
     }
     if (classify(refusal) === 'refused') await this.#shipInParts(file, scan, refusal);
@@ -190,6 +202,7 @@ export class Shipper {
     this.#options.log.info({ file, inserts, stored: stored.length, refused: isolated.length }, 'found what is refused');
     // Their intent until now was that of the whole: noted with their completion, none can stay open.
     if (stored.length > 0) await this.#note(['intent', 'completion'], stored);
+    this.#completed.push(...stored);
     if (isolated.length > 0) await this.#bury(file, scan, rows, isolated);
   }
 

@@ -52,7 +52,7 @@ test('the database is quoted, whatever its name', () => {
 
 test('schema.sql is found from the compiled file and has every column that the encoder writes, in order', () => {
   const create = readSchema().versions[0]?.up.find((statement) => statement.includes('.events\n')) ?? '';
-  const columns = [...create.matchAll(/^ {4}(\w+) +\S/gm)].map(([, name]) => name);
+  const columns = [...create.matchAll(/^ {4}([a-z]\w*) +\S/gm)].map(([, name]) => name);
   assert.deepEqual(columns, [...EVENT_COLUMNS]);
 });
 

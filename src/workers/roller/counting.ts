@@ -1,0 +1,364 @@
+import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { cellOf, Deltas, type GenerationOf, MINUTE_MS } from './deltas.js';
+import { dayOf, type Exceptions, LASTING_REASONS } from './exceptions.js';
+import { ColdKeys, type Identities, keyHash, SEEN, sliceOf } from './identities.js';
+import {
+  cellsOf,
+  type CountedCell,
+  difference,
+  type MinuteRange,
+  minutesWithCells,
+  readCells,
+  readMinutes,
+} from './load.js';
+import { Names } from './names.js';
+import type { RowGroup } from './rows.js';
+import { isWorthIt, partsOf, rangesOfSlices, type Slice } from './slices.js';
+import { NO_NUMBER, type UserNumbers } from './user-numbers.js';
+
+/**
+ * From rows that were received to what a commit adds: every event that was not counted before, and no other.
+ *
+ * Invariant 3 (an event counts once) for rollups: a row is added only where its identity is known not to have been counted.
+ * That is known of hot minutes from memory, and of others from `rollup_identities`; where it is not known, the whole minute
+ * is loaded and only the difference is added.
+ */
+export interface CountingOptions {
+  readonly client: ClickHouseClient;
+  readonly database: string;
+  readonly signal: AbortSignal;
+  readonly identities: Identities;
+  readonly users: UserNumbers;
+  readonly exceptions: Exceptions;
+  /** Event names that are rolled, at most. */
+  readonly namesMax: number;
+  /** Ended UTC days before this one are gone: Unix ms; rows before it are left out. */
+  readonly keptFromMs: () => number;
+}
+
+/** Minutes that one query asks for: each is a condition. */
+const RANGES_PER_QUERY = 400;
+export class Counting {
+  readonly #options: CountingOptions;
+  readonly #names = new Names();
+  /** Minutes that were loaded from raw rows. */
+  loadedMinutes = 0;
+
+  constructor(options: CountingOptions) {
+    this.#options = options;
+  }
+
+  /** Forgets what another roller may have changed. */
+  async reset(): Promise<void> {
+    const { client, database, signal, identities } = this.#options;
+    identities.reset();
+    this.#names.clear();
+    const result = await client.query({
+      query: `SELECT DISTINCT event_name::String AS name FROM ${tableName(database, 'rollup')} WHERE level = 3 AND event_name != ''`,
+      format: 'JSONEachRow',
+      abort_signal: signal,
+    });
+    for (const { name } of await result.json<{ name: string }>()) this.#names.add(name);
+  }
+
+  get names(): number {
+    return this.#names.count;
+  }
+
+  /** What these rows add. */
+  async countRows(received: readonly RowGroup[], nowMs: number): Promise<Deltas> {
+    const groups = await this.#admit(received);
+    const uids = await this.#options.users.of(groups);
+    await this.#raiseUnnumbered(groups, uids);
+    const deltas = new Deltas();
+    const toLoad = await this.#warm(groups, nowMs);
+    const changed = new Map<string, { eventName: string; day: number }>();
+    this.#countRest(groups, uids, toLoad, deltas, changed);
+    await this.#load([...toLoad.values()], nowMs, deltas, changed);
+    if (changed.size > 0) await this.#options.exceptions.raise(changed.values(), 'changed');
+    return deltas;
+  }
+
+  /** What has to be added to the cells of whole minutes, read from raw rows. */
+  async countMinutes(ranges: readonly MinuteRange[], generationOf: GenerationOf): Promise<Deltas> {
+    const deltas = new Deltas();
+    const changed = new Map<string, { eventName: string; day: number }>();
+    await this.#addDifference(ranges, generationOf, deltas, changed);
+    if (changed.size > 0) await this.#options.exceptions.raise(changed.values(), 'changed');
+    return deltas;
+  }
+
+  /** Writes the keys of what is about to be counted. */
+  async noteKeys(deltas: Deltas): Promise<void> {
+    const { client, database, signal } = this.#options;
+    if (deltas.keys.length === 0) return;
+    const { buffer, byteOffset, byteLength } = Uint32Array.from(deltas.keys);
+    const result = await client.exec({
+      query: `INSERT INTO ${tableName(database, 'rollup_identities')} (key) FORMAT RowBinary`,
+      values: Readable.from([Buffer.from(buffer, byteOffset, byteLength)], { objectMode: false }),
+      clickhouse_settings: { async_insert: 0, wait_end_of_query: 1 },
+      abort_signal: signal,
+    });
+    await finished(result.stream.resume());
+  }
+
+  /** Minutes of these days are asked for again when rows of them come. */
+  forgetDay(eventName: string, day: number): void {
+    if (!this.#names.has(eventName)) return;
+    const name = this.#names.numberOf(eventName);
+    for (let minute = day * 1_440; minute < (day + 1) * 1_440; minute += 1) {
+      this.#options.identities.makeCold(sliceOf(name, minute));
+    }
+  }
+
+  /** Leaves out what is not rolled: days that are gone, event names beyond the bound. */
+  async #admit(received: readonly RowGroup[]): Promise<RowGroup[]> {
+    const { exceptions, namesMax, keptFromMs } = this.#options;
+    const edge = keptFromMs();
+    const groups: RowGroup[] = [];
+    for (const group of received) {
+      if (!this.#names.has(group.eventName)) {
+        if (exceptions.namesOverflow) continue;
+        if (this.#names.count >= namesMax) {
+          await exceptions.raiseNames();
+          continue;
+        }
+        this.#names.add(group.eventName);
+      }
+      groups.push(edge === 0 ? group : since(group, edge));
+    }
+    return groups;
+  }
+
+  /** Days with users beyond the bound are never rolled. */
+  async #raiseUnnumbered(groups: readonly RowGroup[], uids: readonly Uint32Array[]): Promise<void> {
+    const days = new Map<string, { eventName: string; day: number }>();
+    for (const [index, { eventName, count, timestamps }] of groups.entries()) {
+      for (let i = 0; i < count; i += 1) {
+        if (uids[index]?.[i] !== NO_NUMBER) continue;
+        const day = dayOf(Math.floor((timestamps[i] ?? 0) / MINUTE_MS));
+        days.set(`${day} ${eventName}`, { eventName, day });
+      }
+    }
+    if (days.size > 0) await this.#options.exceptions.raise(days.values(), LASTING_REASONS.users);
+  }
+
+  /**
+   * Makes minutes hot that are worth it, where nothing was counted in them yet. Returns those that must be loaded: where something
+   * was, and cold ones with an event that may have been counted.
+   */
+  async #warm(groups: readonly RowGroup[], nowMs: number): Promise<Map<number, Slice>> {
+    const { client, database, signal, identities } = this.#options;
+    const worthIt = new Map<number, Slice>();
+    const cold = this.#coldSlices(groups);
+    for (const [id, slice] of cold) {
+      if (isWorthIt(slice, nowMs)) {
+        worthIt.set(id, slice);
+        cold.delete(id);
+      }
+    }
+    const toLoad = new Map<number, Slice>();
+    for (const ranges of chunks(rangesOfSlices(worthIt.values()), RANGES_PER_QUERY)) {
+      for (const { eventName, minute } of await minutesWithCells(client, database, ranges, signal)) {
+        const id = this.#sliceOf(eventName, minute);
+        const slice = worthIt.get(id);
+        if (slice !== undefined) toLoad.set(id, slice);
+      }
+    }
+    for (const id of worthIt.keys()) if (!toLoad.has(id)) identities.makeHot(id);
+    if (cold.size > 0) await this.#doubt(groups, cold, toLoad);
+    return toLoad;
+  }
+
+  /** Minutes of these rows that are not hot. */
+  #coldSlices(groups: readonly RowGroup[]): Map<number, Slice> {
+    const cold = new Map<number, Slice>();
+    const { identities } = this.#options;
+    for (const { eventName, count, timestamps } of groups) {
+      let last = -1;
+      let slice: Slice | undefined;
+      for (let i = 0; i < count; i += 1) {
+        const minute = Math.floor((timestamps[i] ?? 0) / MINUTE_MS);
+        if (minute !== last) {
+          last = minute;
+          const id = this.#sliceOf(eventName, minute);
+          slice = cold.get(id);
+          if (slice === undefined && !identities.isHot(id)) {
+            slice = { eventName, minute, rows: 0 };
+            cold.set(id, slice);
+          }
+        }
+        if (slice !== undefined) slice.rows += 1;
+      }
+    }
+    return cold;
+  }
+
+  /** Cold minutes with an event that may have been counted, or is there twice, are to be loaded. */
+  async #doubt(
+    groups: readonly RowGroup[],
+    cold: ReadonlyMap<number, Slice>,
+    toLoad: Map<number, Slice>,
+  ): Promise<void> {
+    const { client, database, signal } = this.#options;
+    const keys = new ColdKeys();
+    this.#eachColdRow(groups, cold, (slice, hash) => keys.add(slice.minute, hash));
+    await keys.ask(client, database, signal);
+    this.#eachColdRow(groups, cold, (slice, hash, id) => {
+      if (keys.isDoubtful(slice.minute, hash)) toLoad.set(id, slice);
+    });
+  }
+
+  #eachColdRow(
+    groups: readonly RowGroup[],
+    cold: ReadonlyMap<number, Slice>,
+    onRow: (slice: Slice, hash: number, id: number) => void,
+  ): void {
+    for (const group of groups) {
+      const nameHash = this.#names.hashOf(group.eventName);
+      for (let i = 0; i < group.count; i += 1) {
+        const id = this.#sliceOf(group.eventName, Math.floor((group.timestamps[i] ?? 0) / MINUTE_MS));
+        const slice = cold.get(id);
+        if (slice !== undefined) onRow(slice, keyHash(group, i, nameHash), id);
+      }
+    }
+  }
+
+  /** Adds the rows of all minutes that are not loaded: those of hot ones that are new, and all of the others. */
+  #countRest(
+    groups: readonly RowGroup[],
+    uids: readonly Uint32Array[],
+    toLoad: ReadonlyMap<number, Slice>,
+    deltas: Deltas,
+    changed: Map<string, { eventName: string; day: number }>,
+  ): void {
+    const { identities } = this.#options;
+    for (const [index, group] of groups.entries()) {
+      const { eventName, channel, count, timestamps } = group;
+      const name = this.#names.numberOf(eventName);
+      const nameHash = this.#names.hashOf(eventName);
+      const channelNumber = this.#names.channel(channel);
+      const cells = deltas.cells(eventName, channel);
+      const column = uids[index];
+      let last = -1;
+      let skip = false;
+      let hot = false;
+      let cell = { total: 0, uids: [] as number[] };
+      for (let i = 0; i < count; i += 1) {
+        const uid = column?.[i] ?? NO_NUMBER;
+        const minute = Math.floor((timestamps[i] ?? 0) / MINUTE_MS);
+        if (minute !== last) {
+          last = minute;
+          const id = sliceOf(name, minute);
+          skip = toLoad.has(id);
+          hot = !skip && identities.isHot(id);
+          if (!skip) cell = cellOf(cells, minute);
+        }
+        if (skip || uid === NO_NUMBER) continue;
+        if (hot) {
+          const seen = identities.see(group, i, name, channelNumber, uid);
+          if (seen === SEEN.changed) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
+          if (seen !== SEEN.no) continue;
+        }
+        cell.total += 1;
+        cell.uids.push(uid);
+        deltas.rows += 1;
+        deltas.keys.push(keyHash(group, i, nameHash), minute);
+      }
+    }
+  }
+
+  /** Loads minutes, adds what is new in them, and makes them hot where that is worth it. */
+  async #load(
+    slices: readonly Slice[],
+    nowMs: number,
+    deltas: Deltas,
+    changed: Map<string, { eventName: string; day: number }>,
+  ): Promise<void> {
+    this.loadedMinutes += slices.length;
+    for (const part of partsOf(slices, RANGES_PER_QUERY)) {
+      const worthIt = part.filter((slice) => isWorthIt(slice, nowMs));
+      const { generationOf } = this.#options.exceptions;
+      await this.#addDifference(rangesOfSlices(part), generationOf, deltas, changed, worthIt);
+    }
+  }
+
+  async #addDifference(
+    ranges: readonly MinuteRange[],
+    generationOf: GenerationOf,
+    deltas: Deltas,
+    changed: Map<string, { eventName: string; day: number }>,
+    worthIt: readonly Slice[] = [],
+  ): Promise<void> {
+    const { client, database, signal, users, identities } = this.#options;
+    const counted = new Map<string, CountedCell>();
+    for (const cell of await readCells(client, database, ranges, generationOf, signal)) {
+      counted.set(`${cell.minute} ${cell.channel} ${cell.eventName}`, cell);
+    }
+    const groups = await this.#admit(await readMinutes(client, database, ranges, signal));
+    const uids = await users.of(groups);
+    await this.#raiseUnnumbered(groups, uids);
+    for (const { eventName, minute } of worthIt) identities.makeHot(this.#sliceOf(eventName, minute));
+    for (const { eventName, channel, minutes } of cellsOf(groups, uids)) {
+      for (const [minute, cell] of minutes) {
+        const key = `${minute} ${channel} ${eventName}`;
+        const added = difference(cell, counted.get(key));
+        counted.delete(key);
+        if (added === undefined) {
+          changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
+          identities.makeCold(this.#sliceOf(eventName, minute));
+        } else if (added.total > 0 || added.uids.length > 0) {
+          deltas.add(eventName, channel, minute, added.total, added.uids);
+        }
+      }
+    }
+    // Cells whose rows have all gone elsewhere.
+    for (const { eventName, minute, total } of counted.values()) {
+      if (total > 0) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
+    }
+    this.#remember(groups, uids, deltas);
+  }
+
+  /** What was loaded is counted with this commit, all of it: it goes into both memories. */
+  #remember(groups: readonly RowGroup[], uids: readonly Uint32Array[], deltas: Deltas): void {
+    const { identities } = this.#options;
+    for (const [index, group] of groups.entries()) {
+      const name = this.#names.numberOf(group.eventName);
+      const nameHash = this.#names.hashOf(group.eventName);
+      const channel = this.#names.channel(group.channel);
+      for (let i = 0; i < group.count; i += 1) {
+        const minute = Math.floor((group.timestamps[i] ?? 0) / MINUTE_MS);
+        if (identities.isHot(sliceOf(name, minute))) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
+        deltas.keys.push(keyHash(group, i, nameHash), minute);
+      }
+    }
+  }
+
+  #sliceOf(eventName: string, minute: number): number {
+    return sliceOf(this.#names.numberOf(eventName), minute);
+  }
+}
+
+function chunks<T>(list: readonly T[], size: number): T[][] {
+  const all: T[][] = [];
+  for (let at = 0; at < list.length; at += size) all.push(list.slice(at, at + size));
+  return all;
+}
+
+/** The rows of a group from `edgeMs` on. */
+function since(group: RowGroup, edgeMs: number): RowGroup {
+  if (group.timestamps.every((timestamp) => timestamp >= edgeMs)) return group;
+  const kept = [...group.timestamps.keys()].filter((i) => (group.timestamps[i] ?? 0) >= edgeMs);
+  const words = (column: Uint32Array): Uint32Array =>
+    Uint32Array.from(kept.flatMap((i) => [...column.subarray(i * 4, i * 4 + 4)]));
+  return {
+    ...group,
+    count: kept.length,
+    timestamps: Float64Array.from(kept, (i) => group.timestamps[i] ?? 0),
+    eventIds: words(group.eventIds),
+    users: words(group.users),
+  };
+}

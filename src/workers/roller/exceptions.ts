@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { MINUTES_OF_DAY } from './deltas.js';
+import { BinaryReader, readBinary } from './rows.js';
+
+/** Days (of an event name; '' is all names) that the rollup must not answer for until they are rebuilt, and the generations of those that were. */
+export interface DayException {
+  readonly eventName: string;
+  readonly day: number;
+  readonly request: bigint;
+}
+
+/** `day` of the exception that says that there are more event names than are rolled. */
+const ALL_DAYS = 4_294_967_295;
+/** Of these there is no rebuilding. */
+export const LASTING_REASONS = { names: 'names', users: 'users' } as const;
+const LASTING_REQUEST = 1n;
+
+export class Exceptions {
+  readonly #client: ClickHouseClient;
+  readonly #table: string;
+  readonly #signal: AbortSignal;
+  readonly #generations = new Map<string, number>();
+  #open: DayException[] = [];
+  /** More event names than are rolled have come. */
+  namesOverflow = false;
+
+  constructor(client: ClickHouseClient, database: string, signal: AbortSignal) {
+    this.#client = client;
+    this.#table = tableName(database, 'rollup_exceptions');
+    this.#signal = signal;
+  }
+
+  /** Days that are to be rebuilt. */
+  get open(): readonly DayException[] {
+    return this.#open;
+  }
+
+  readonly generationOf = (eventName: string, day: number): number =>
+    this.#generations.size === 0 ? 0 : (this.#generations.get(`${day} ${eventName}`) ?? 0);
+
+  /** The generations that count on a day, by event name; those that are not there have 0. */
+  generationsOf(day: number): Map<string, number> {
+    const all = new Map<string, number>();
+    for (const [key, generation] of this.#generations) {
+      const [ofDay = '', ...name] = key.split(' ');
+      const eventName = name.join(' ');
+      if (Number(ofDay) === day && eventName !== '' && generation > 0) all.set(eventName, generation);
+    }
+    return all;
+  }
+
+  async reset(): Promise<void> {
+    const query = `SELECT event_name, day, request, any(reason), max(done), max(generation) FROM ${this.#table}
+      GROUP BY event_name, day, request FORMAT RowBinary`;
+    const reader = new BinaryReader(await readBinary(this.#client, query, this.#signal));
+    this.#generations.clear();
+    this.#open = [];
+    this.namesOverflow = false;
+    while (!reader.done) {
+      const eventName = reader.string();
+      const day = reader.uint32();
+      const request = reader.uint64();
+      const reason = reader.string();
+      const done = reader.uint8() === 1;
+      const generation = reader.int64();
+      const key = `${day} ${eventName}`;
+      this.#generations.set(key, Math.max(generation, this.#generations.get(key) ?? 0));
+      if (done) continue;
+      if (reason === LASTING_REASONS.names) this.namesOverflow = true;
+      else if (reason !== LASTING_REASONS.users) this.#open.push({ eventName, day, request });
+    }
+  }
+
+  /** From now on, questions that touch these days are answered from raw rows, and so for all names. */
+  async raise(days: Iterable<{ readonly eventName: string; readonly day: number }>, reason: string): Promise<void> {
+    const lasting = reason === LASTING_REASONS.users;
+    const rows: DayException[] = [];
+    for (const { eventName, day } of days) {
+      for (const name of ['', eventName]) {
+        rows.push({ eventName: name, day, request: lasting ? LASTING_REQUEST : newRequest() });
+      }
+    }
+    await this.#insert(rows, { reason, done: 0, generation: 0 });
+    if (!lasting) this.#open.push(...rows);
+  }
+
+  async raiseNames(): Promise<void> {
+    const row = { eventName: '', day: ALL_DAYS, request: LASTING_REQUEST };
+    await this.#insert([row], { reason: LASTING_REASONS.names, done: 0, generation: 0 });
+    this.namesOverflow = true;
+  }
+
+  /** These requests are met by cells of `generation`. */
+  async resolve(requests: readonly DayException[], generation: number): Promise<void> {
+    await this.#insert(requests, { reason: '', done: 1, generation });
+    const met = new Set(requests);
+    this.#open = this.#open.filter((request) => !met.has(request));
+    for (const { eventName, day } of requests) this.#generations.set(`${day} ${eventName}`, generation);
+  }
+
+  async #insert(
+    rows: readonly DayException[],
+    state: { readonly reason: string; readonly done: number; readonly generation: number },
+  ): Promise<void> {
+    if (rows.length === 0) return;
+    await this.#client.insert({
+      table: this.#table,
+      format: 'JSONEachRow',
+      values: rows.map(({ eventName, day, request }) => ({
+        event_name: eventName,
+        day,
+        request: String(request),
+        ...state,
+        generation: String(state.generation),
+      })),
+      clickhouse_settings: { async_insert: 0, wait_end_of_query: 1 },
+      abort_signal: this.#signal,
+    });
+  }
+}
+
+export function dayOf(minute: number): number {
+  return Math.floor(minute / MINUTES_OF_DAY);
+}
+
+function newRequest(): bigint {
+  // Above the lasting one.
+  return randomBytes(8).readBigUInt64LE() | 2n;
+}

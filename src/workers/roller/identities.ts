@@ -1,0 +1,159 @@
+import { randomInt } from 'node:crypto';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { MINUTE_MS } from './deltas.js';
+import { Generations, HashTable } from './hash-table.js';
+import { BinaryReader, hexOf, readBinary, type RowGroup } from './rows.js';
+
+/**
+ * Which events were counted. Two kinds of memory:
+ * - minutes that are hot (of one event name): every identity that was counted in them is here, exactly, with its user and channel;
+ * - `rollup_identities`, for all others: 32 bits of a hash within a minute. What is not there was never counted.
+ */
+
+/** What is known of an event. */
+export const SEEN = {
+  /** Never counted; it is remembered now. */
+  no: 0,
+  /** Counted as it is. */
+  same: 1,
+  /** Counted with another user or channel: a later version of it. */
+  changed: 2,
+} as const;
+
+const WORDS = 4;
+/** Random per process: which ids meet in the table is nothing a producer can aim at. */
+const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
+
+export class Identities {
+  readonly #memoryMax: number;
+  #seen: Generations;
+  /** Minutes of an event name, as `sliceOf`, and the generation of `#seen` in which they became hot. */
+  readonly #hot = new Map<number, number>();
+  #generation = 1;
+
+  constructor(memoryMax: number) {
+    this.#memoryMax = memoryMax;
+    this.#seen = new Generations(memoryMax);
+  }
+
+  get bytes(): number {
+    return this.#seen.bytes;
+  }
+
+  reset(): void {
+    this.#seen = new Generations(this.#memoryMax);
+    this.#hot.clear();
+  }
+
+  isHot(slice: number): boolean {
+    const since = this.#hot.get(slice);
+    return since !== undefined && this.#seen.remembers(since);
+  }
+
+  /** Every event that was counted in this minute is remembered from now on: there was none, or all are added next. */
+  makeHot(slice: number): void {
+    this.#hot.set(slice, this.#seen.generation);
+    if (this.#generation !== this.#seen.generation) this.#dropCold();
+  }
+
+  makeCold(slice: number): void {
+    this.#hot.delete(slice);
+  }
+
+  /** SEEN of row `i` in a hot minute. `name` numbers the event name, `channel` the channel. */
+  see(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
+    const at = i * WORDS;
+    const timestamp = group.timestamps[i] ?? 0;
+    const low = timestamp >>> 0;
+    const high = Math.floor(timestamp / 2 ** 32);
+    const ids = group.eventIds;
+    // Time and name are part of the identity. Mixed in, two identities meet with a chance of 2^-128.
+    const k0 = ((ids[at] ?? 0) ^ mix(low, high, name, SEEDS[0])) >>> 0;
+    const k1 = ((ids[at + 1] ?? 0) ^ mix(low, high, name, SEEDS[1])) >>> 0;
+    const k2 = ((ids[at + 2] ?? 0) ^ mix(low, high, name, SEEDS[2])) >>> 0;
+    const k3 = ((ids[at + 3] ?? 0) ^ mix(low, high, name, SEEDS[3])) >>> 0;
+    const seen = this.#seen;
+    if (!seen.find(k0, k1, k2, k3)) {
+      seen.add(k0, k1, k2, k3, uid, channel);
+      return SEEN.no;
+    }
+    return seen.value === uid && seen.tag === channel ? SEEN.same : SEEN.changed;
+  }
+
+  /** Slices whose identities may be gone are no use any more. */
+  #dropCold(): void {
+    this.#generation = this.#seen.generation;
+    for (const [slice, since] of this.#hot) if (!this.#seen.remembers(since)) this.#hot.delete(slice);
+  }
+}
+
+/** A minute of an event name as one number. */
+export function sliceOf(name: number, minute: number): number {
+  return name * 2 ** 32 + minute;
+}
+
+/** The lower word of an identity's key in `rollup_identities`; the upper one is the minute. The same in every process. */
+export function keyHash(group: RowGroup, i: number, nameHash: number): number {
+  const at = i * WORDS;
+  const ids = group.eventIds;
+  const milliseconds = (group.timestamps[i] ?? 0) % MINUTE_MS;
+  const hash = mix(
+    (ids[at] ?? 0) ^ (ids[at + 2] ?? 0),
+    (ids[at + 1] ?? 0) ^ (ids[at + 3] ?? 0),
+    milliseconds,
+    nameHash,
+  );
+  return hash >>> 0;
+}
+
+/** FNV-1a of an event name. */
+export function hashOfName(eventName: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(eventName)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}
+
+/** Keys of events in minutes that are not hot: each once, and whether it may have been counted, or is there twice. */
+export class ColdKeys {
+  readonly #table = new HashTable();
+  readonly #words: number[] = [];
+
+  add(minute: number, hash: number): void {
+    const slot = this.#table.find(hash, minute, 0, 0);
+    if (slot >= 0) {
+      this.#table.setValue(slot, 1);
+      return;
+    }
+    this.#table.add(hash, minute, 0, 0, 0, 0);
+    this.#words.push(hash, minute);
+  }
+
+  /** Whether an event with this key may be the second one: counted before, or among those that were added. */
+  isDoubtful(minute: number, hash: number): boolean {
+    const slot = this.#table.find(hash, minute, 0, 0);
+    return slot >= 0 && this.#table.valueAt(slot) === 1;
+  }
+
+  /** Asks which of them were counted. */
+  async ask(client: ClickHouseClient, database: string, signal: AbortSignal): Promise<void> {
+    const count = this.#words.length / 2;
+    if (count === 0) return;
+    const keys = hexOf(Uint32Array.from(this.#words));
+    const query = `SELECT DISTINCT key FROM ${tableName(database, 'rollup_identities')}
+      WHERE key IN (SELECT reinterpretAsUInt64(substring(${keys}, number * 8 + 1, 8)) FROM numbers(${count})) FORMAT RowBinary`;
+    const reader = new BinaryReader(await readBinary(client, query, signal));
+    while (!reader.done) {
+      const hash = reader.uint32();
+      const slot = this.#table.find(hash, reader.uint32(), 0, 0);
+      if (slot >= 0) this.#table.setValue(slot, 1);
+    }
+  }
+}
+
+function mix(a: number, b: number, c: number, seed: number): number {
+  let h = seed ^ Math.imul(a, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 15) ^ b, 0xc2b2ae35);
+  h = Math.imul(h ^ (h >>> 13) ^ c, 0x27d4eb2f);
+  return h ^ (h >>> 16);
+}

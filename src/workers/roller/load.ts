@@ -1,0 +1,162 @@
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { LEVEL } from './commit.js';
+import { cellOf, type Cell, type GenerationOf, MINUTE_MS, MINUTES_OF_DAY } from './deltas.js';
+import {
+  BinaryReader,
+  quoteText,
+  readBinary,
+  readRowGroups,
+  READ_SETTINGS,
+  ROW_GROUP_COLUMNS,
+  type RowGroup,
+} from './rows.js';
+import { NO_NUMBER } from './user-numbers.js';
+
+/**
+ * Loading minutes: their raw rows as they count (FINAL) and what the cells say was counted. The difference is what is new, whatever
+ * happened before.
+ */
+
+/** Minutes [from, to) of one event name, or of all. */
+export interface MinuteRange {
+  readonly eventName: string | undefined;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** FINAL decides first; no index on another column may hide the version that counts. */
+const FINAL_SETTINGS = {
+  ...READ_SETTINGS,
+  do_not_merge_across_partitions_select_final: 1 as const,
+  use_skip_indexes_if_final: 0 as const,
+  max_bytes_before_external_group_by: '0',
+};
+
+/** The rows of these minutes, each event once. */
+export async function readMinutes(
+  client: ClickHouseClient,
+  database: string,
+  ranges: readonly MinuteRange[],
+  signal: AbortSignal,
+): Promise<RowGroup[]> {
+  const conditions = ranges.map(({ eventName, from, to }) =>
+    [
+      ...(eventName === undefined ? [] : [`event_name = ${quoteText(eventName)}`]),
+      `ts >= fromUnixTimestamp64Milli(${from * MINUTE_MS}, 'UTC')`,
+      `ts < fromUnixTimestamp64Milli(${to * MINUTE_MS}, 'UTC')`,
+    ].join(' AND '),
+  );
+  const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')} FINAL
+    WHERE ${anyOf(conditions)} GROUP BY event_name, channel FORMAT RowBinary`;
+  return readRowGroups(await readBinary(client, query, signal, FINAL_SETTINGS));
+}
+
+/** What was counted in one minute of one event name and channel. */
+export interface CountedCell {
+  readonly eventName: string;
+  readonly channel: string;
+  readonly minute: number;
+  readonly total: number;
+  readonly uids: Uint32Array;
+}
+
+/** The cells of these minutes, of the generations that count. */
+export async function readCells(
+  client: ClickHouseClient,
+  database: string,
+  ranges: readonly MinuteRange[],
+  generationOf: GenerationOf,
+  signal: AbortSignal,
+): Promise<CountedCell[]> {
+  const query = `SELECT event_name::String, channel::String, bucket, generation, sum(total), bitmapToArray(groupBitmapMergeState(users))
+    FROM ${tableName(database, 'rollup')} WHERE level = ${LEVEL.minute} AND (${anyOf(ranges.map(cellCondition))})
+    GROUP BY event_name, channel, bucket, generation FORMAT RowBinary`;
+  const reader = new BinaryReader(await readBinary(client, query, signal));
+  const cells: CountedCell[] = [];
+  while (!reader.done) {
+    const eventName = reader.string();
+    const channel = reader.string();
+    const minute = reader.uint32();
+    const generation = reader.int64();
+    const total = reader.int64();
+    const uids = reader.words(reader.varint());
+    if (generation === generationOf(eventName, Math.floor(minute / MINUTES_OF_DAY))) {
+      cells.push({ eventName, channel, minute, total, uids });
+    }
+  }
+  return cells;
+}
+
+/** Minutes of these ranges that have a cell, of any generation. */
+export async function minutesWithCells(
+  client: ClickHouseClient,
+  database: string,
+  ranges: readonly MinuteRange[],
+  signal: AbortSignal,
+): Promise<{ readonly eventName: string; readonly minute: number }[]> {
+  const query = `SELECT DISTINCT event_name::String, bucket FROM ${tableName(database, 'rollup')}
+    WHERE level = ${LEVEL.minute} AND (${anyOf(ranges.map(cellCondition))}) FORMAT RowBinary`;
+  const reader = new BinaryReader(await readBinary(client, query, signal));
+  const minutes: { eventName: string; minute: number }[] = [];
+  while (!reader.done) minutes.push({ eventName: reader.string(), minute: reader.uint32() });
+  return minutes;
+}
+
+/** Rows as cells, by channel and minute; users without a number are left out. */
+export function cellsOf(
+  groups: readonly RowGroup[],
+  uids: readonly Uint32Array[],
+): { readonly eventName: string; readonly channel: string; readonly minutes: Map<number, Cell> }[] {
+  return groups.map(({ eventName, channel, count, timestamps }, index) => {
+    const minutes = new Map<number, Cell>();
+    for (let i = 0; i < count; i += 1) {
+      const uid = uids[index]?.[i] ?? NO_NUMBER;
+      if (uid === NO_NUMBER) continue;
+      const cell = cellOf(minutes, Math.floor((timestamps[i] ?? 0) / MINUTE_MS));
+      cell.total += 1;
+      cell.uids.push(uid);
+    }
+    return { eventName, channel, minutes };
+  });
+}
+
+/**
+ * What has to be added to `counted` to make it `actual`; undefined where something would have to be taken away, which a union
+ * cannot do: an event was counted with another user or channel than it has now.
+ */
+export function difference(
+  actual: Cell,
+  counted: Pick<CountedCell, 'total' | 'uids'> | undefined,
+): { readonly total: number; readonly uids: number[] } | undefined {
+  const before = new Set(counted?.uids);
+  const fresh = new Set<number>();
+  let kept = 0;
+  for (const uid of new Set(actual.uids)) {
+    if (before.has(uid)) kept += 1;
+    else fresh.add(uid);
+  }
+  const total = actual.total - (counted?.total ?? 0);
+  if (total < 0 || kept < before.size) return undefined;
+  return { total, uids: [...fresh] };
+}
+
+function cellCondition({ eventName, from, to }: MinuteRange): string {
+  const bucket = `bucket >= ${from} AND bucket < ${to}`;
+  return eventName === undefined ? bucket : `event_name = ${quoteText(eventName)} AND ${bucket}`;
+}
+
+function anyOf(conditions: readonly string[]): string {
+  return conditions.map((condition) => `(${condition})`).join(' OR ');
+}
+
+/** Minutes of one event name as ranges, neighbours joined. */
+export function rangesOf(eventName: string, minutes: Iterable<number>): MinuteRange[] {
+  const ranges: { eventName: string; from: number; to: number }[] = [];
+  for (const minute of [...minutes].toSorted((a, b) => a - b)) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.to === minute) last.to = minute + 1;
+    else ranges.push({ eventName, from: minute, to: minute + 1 });
+  }
+  return ranges;
+}

@@ -1,0 +1,82 @@
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { commit, commitRow, commitStatement, LEVEL } from './commit.js';
+import { chunksOf } from './chunks.js';
+import type { Counting } from './counting.js';
+import { MINUTES_OF_DAY } from './deltas.js';
+import type { DayException, Exceptions } from './exceptions.js';
+import type { Fence } from './fence.js';
+import { quoteText } from './rows.js';
+
+/**
+ * A day again from raw rows, under a new generation: for what cannot be added, a version of an event with another user or
+ * channel, or a user who is forgotten. Until the last step the day's questions are answered from raw rows.
+ */
+export interface RebuildOptions {
+  readonly client: ClickHouseClient;
+  readonly database: string;
+  readonly signal: AbortSignal;
+  readonly fence: Fence;
+  readonly counting: Counting;
+  readonly exceptions: Exceptions;
+}
+
+const HOURS_OF_DAY = 24;
+
+/** Rebuilds the oldest day that has an exception. */
+export async function rebuildDay(options: RebuildOptions): Promise<void> {
+  const { exceptions, fence } = options;
+  const day = Math.min(...exceptions.open.map((exception) => exception.day));
+  const met: readonly DayException[] = exceptions.open.filter((exception) => exception.day === day);
+  const names = new Set(met.map(({ eventName }) => eventName).filter((name) => name !== ''));
+  // Commits only grow: no cell of an earlier rebuild has this generation.
+  const generation = fence.commits + 1;
+  for (const eventName of names) await rebuildName(options, eventName, day, generation);
+  await rebuildAllNames(options, day, generation, names);
+  await exceptions.resolve(met, generation);
+}
+
+async function rebuildName(
+  { client, database, signal, fence, counting, exceptions }: RebuildOptions,
+  eventName: string,
+  day: number,
+  generation: number,
+): Promise<void> {
+  const generationOf = (name: string, ofDay: number): number =>
+    name === eventName && ofDay === day ? generation : exceptions.generationOf(name, ofDay);
+  counting.forgetDay(eventName, day);
+  const range = { eventName, from: day * MINUTES_OF_DAY, to: (day + 1) * MINUTES_OF_DAY };
+  for (const chunk of await chunksOf(client, database, range, signal)) {
+    const deltas = await counting.countMinutes([chunk.range], generationOf);
+    await counting.noteKeys(deltas);
+    await commit(client, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
+  }
+}
+
+/** The cells of all event names are the union of those of each. */
+async function rebuildAllNames(
+  { client, database, signal, fence, exceptions }: RebuildOptions,
+  day: number,
+  generation: number,
+  rebuilt: ReadonlySet<string>,
+): Promise<void> {
+  const table = tableName(database, 'rollup');
+  const generations = exceptions.generationsOf(day);
+  for (const name of rebuilt) generations.set(name, generation);
+  const names = [...generations.keys()].map(quoteText).join(', ');
+  const isCurrent =
+    generations.size === 0
+      ? 'generation = 0'
+      : `generation = transform(event_name::String, [${names}], [${[...generations.values()].join(', ')}]::Array(UInt64), 0::UInt64)`;
+  const cells = (level: number, buckets: string, uniques: string): string =>
+    `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), ${uniques}, toUInt64(0), groupBitmapMergeState(users) FROM ${table}
+     WHERE level = ${level} AND event_name != '' AND ${buckets} AND ${isCurrent} GROUP BY channel, bucket`;
+  const hours = `bucket >= ${day * HOURS_OF_DAY} AND bucket < ${(day + 1) * HOURS_OF_DAY}`;
+  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users)
+    SELECT * FROM (
+      ${cells(LEVEL.hour, hours, 'toInt64(groupBitmapMerge(users))')}
+      UNION ALL ${cells(LEVEL.day, `bucket = ${day}`, 'toInt64(0)')}
+      UNION ALL ${commitRow(fence)}
+    ) WHERE ${fence.condition()}`;
+  await commit(client, fence, { query, rows: 1_000_000 }, signal);
+}

@@ -1,0 +1,107 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type MessagePort, workerData } from 'node:worker_threads';
+import { FLOW_SLOT, type FlowMemory, type ShippedMessage } from '../../shared/channel.js';
+import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/client.js';
+import type { LogLevel } from '../../shared/config.js';
+import { Counters } from '../../shared/counters.js';
+import { createLogger } from '../../shared/log.js';
+import { backoffMs } from '../flusher/retry.js';
+import { Roller } from './roller.js';
+import { Shipped } from './shipped.js';
+
+/** The roller thread: what the shipper brought into ClickHouse into the rollup, asynchronously. */
+
+export interface RollWorkerData {
+  readonly flow: FlowMemory;
+  readonly logLevel: LogLevel;
+  readonly clickhouse: {
+    readonly url: string;
+    readonly user: string;
+    readonly password: string;
+    readonly database: string;
+  };
+  /** ShippedMessages from the shipper. */
+  readonly shipped: MessagePort;
+  /** From main: any message ends the thread. */
+  readonly stop: MessagePort;
+}
+
+/** Nothing new: other instances' batches are looked for as often as this. */
+const IDLE_MS = 500;
+/** A roll of a large backlog may take this long. */
+const REQUEST_TIMEOUT_MS = 300_000;
+/** Of the time that a step took, this share is left to others before the next one of a backlog. */
+const REST = 0.25;
+
+async function run({ flow, logLevel, clickhouse, shipped, stop }: RollWorkerData): Promise<void> {
+  const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
+  const client = createClickHouse({ ...clickhouse, requestTimeoutMs: REQUEST_TIMEOUT_MS, maxOpenConnections: 2 });
+  const counters = new Counters(flow.counters);
+  const slots = new Int32Array(flow.slots);
+  const stopping = new AbortController();
+  const segments = new Shipped((ordinal) => Atomics.store(slots, FLOW_SLOT.rolledThrough, ordinal));
+  const roller = new Roller({
+    client,
+    database: clickhouse.database,
+    counters,
+    log,
+    signal: stopping.signal,
+    onRolled: (tokens) => segments.rolled(tokens),
+    onCaughtUp: () => {
+      segments.caughtUp();
+      Atomics.store(slots, FLOW_SLOT.rollupReady, 1);
+    },
+    keptFromMs: () => 0,
+  });
+  let wake = (): void => undefined;
+  const greeted = new Promise<void>((resolve) => {
+    shipped.on('message', ({ ordinal, batches }: ShippedMessage) => {
+      segments.announce(ordinal, batches);
+      for (const batch of batches) roller.offer(batch);
+      resolve();
+      wake();
+    });
+  });
+  stop.once('message', () => {
+    stopping.abort();
+    wake();
+  });
+  const pause = async (ms: number): Promise<void> => {
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const timer = new AbortController();
+    await Promise.race([woken, sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined)]);
+    timer.abort();
+  };
+
+  // What the ledger is asked for after that has everything that is not announced.
+  await Promise.race([greeted, new Promise((resolve) => stopping.signal.addEventListener('abort', resolve))]);
+  for (let failures = 0; !stopping.signal.aborted;) {
+    const from = performance.now();
+    try {
+      const worked = await roller.step();
+      if (failures > 0) log.info({ failures }, 'rolling goes on');
+      failures = 0;
+      if (worked) await sleep((performance.now() - from) * REST);
+      else await pause(IDLE_MS);
+    } catch (error) {
+      if (stopping.signal.aborted) break;
+      failures += 1;
+      counters.add('rollFailures', 1);
+      const retryInMs = backoffMs(failures, Math.random());
+      if ((failures & (failures - 1)) === 0) {
+        log.warn(
+          { attempt: failures, reason: clickHouseReason(error), retryInMs },
+          'the rollup is behind until this works',
+        );
+      }
+      await pause(retryInMs);
+    }
+  }
+  await client.close();
+  shipped.close();
+  stop.close();
+}
+
+await run(workerData as RollWorkerData);

@@ -1,0 +1,285 @@
+import type { ClickHouseClient } from '@clickhouse/client';
+import type { ShippedBatch } from '../../shared/channel.js';
+import { tableName } from '../../shared/clickhouse/client.js';
+import { monotonicMs } from '../../shared/clock.js';
+import type { Counters } from '../../shared/counters.js';
+import type { Logger } from '../../shared/log.js';
+import { chunksOf } from './chunks.js';
+import { commit, commitStatement } from './commit.js';
+import { Counting } from './counting.js';
+import type { Deltas } from './deltas.js';
+import { Exceptions } from './exceptions.js';
+import { Fence, FenceBroken } from './fence.js';
+import { Identities } from './identities.js';
+import { nextWindow, noteRolled, partsOfWindow, readPending, readRolled, receivedBetween } from './pending.js';
+import { rebuildDay } from './rebuild.js';
+import { readBinary, readRowGroups, ROW_GROUP_COLUMNS } from './rows.js';
+import { UserNumbers } from './user-numbers.js';
+
+/**
+ * Keeps the rollup up to date: batches that ClickHouse has are added to it, once, in numbered commits
+ * (docs/decisions/0008-rollups.md). Normally one instance does it for all; the others see their batches noted.
+ *
+ * Owns invariant 3 (an event counts once) where answers come from rollups. Whatever fails, nothing has been counted
+ * in part: what is remembered is thrown away and the step is done again.
+ */
+export interface RollerOptions {
+  readonly client: ClickHouseClient;
+  readonly database: string;
+  readonly counters: Counters;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Batches that the instance's own shipper announced are rolled. */
+  readonly onRolled: (tokens: readonly string[]) => void;
+  /** Everything that was in ClickHouse when the roller started is rolled. */
+  readonly onCaughtUp: () => void;
+  readonly keptFromMs: () => number;
+  readonly limits?: Partial<RollerLimits>;
+}
+
+export interface RollerLimits {
+  /** Events remembered exactly, and users; twice this at most. */
+  readonly identities: number;
+  readonly users: number;
+  /** Event names that are rolled, and users that get a number. */
+  readonly namesMax: number;
+  readonly usersMax: number;
+  /** While another roller has committed within this time, ms, it is left to it. */
+  readonly leaveToOthersMs: number;
+}
+
+const ROLLER_LIMITS: RollerLimits = {
+  identities: 1_000_000,
+  users: 500_000,
+  namesMax: 10_000,
+  usersMax: 2 ** 28,
+  leaveToOthersMs: 5_000,
+};
+
+/** Token of the note that everything from before the ledger is rolled. */
+const BACKFILL = 'backfill';
+/** How often the ledger is looked at: for batches of other instances, when there are some, and when none were seen lately. */
+const LEDGER_BUSY_MS = 1_000;
+const LEDGER_IDLE_MS = 5_000;
+const OTHERS_MS = 60_000;
+/** How often it is looked through as a whole. */
+const LEDGER_WHOLE_MS = 10 * 60_000;
+
+export class Roller {
+  readonly #options: RollerOptions;
+  readonly #limits: RollerLimits;
+  readonly #fence: Fence;
+  readonly #identities: Identities;
+  readonly #users: UserNumbers;
+  readonly #exceptions: Exceptions;
+  readonly #counting: Counting;
+  /** By token. */
+  readonly #pending = new Map<string, ShippedBatch>();
+  readonly #own = new Set<string>();
+  #stale = true;
+  #backfilled = false;
+  #caughtUp = false;
+  /** Monotonic ms, all of them; -Infinity: never. */
+  #ledgerReadAt = -Infinity;
+  #ledgerReadWholeAt = -Infinity;
+  #othersSeenAt = -Infinity;
+  #otherCommitAt = -Infinity;
+  #ownSince = Infinity;
+
+  constructor(options: RollerOptions) {
+    this.#options = options;
+    this.#limits = { ...ROLLER_LIMITS, ...options.limits };
+    const { client, database, signal, keptFromMs } = options;
+    this.#fence = new Fence(client, database, signal);
+    this.#identities = new Identities(this.#limits.identities);
+    this.#users = new UserNumbers({
+      client,
+      database,
+      signal,
+      fence: this.#fence,
+      memoryMax: this.#limits.users,
+      usersMax: this.#limits.usersMax,
+    });
+    this.#exceptions = new Exceptions(client, database, signal);
+    this.#counting = new Counting({
+      client,
+      database,
+      signal,
+      identities: this.#identities,
+      users: this.#users,
+      exceptions: this.#exceptions,
+      namesMax: this.#limits.namesMax,
+      keptFromMs,
+    });
+  }
+
+  /** A batch that the shipper of this instance has just brought into ClickHouse. */
+  offer(batch: ShippedBatch): void {
+    this.#pending.set(batch.token, batch);
+    this.#own.add(batch.token);
+    if (this.#ownSince === Infinity) this.#ownSince = monotonicMs();
+  }
+
+  /** Does the next piece of work; false where there is none. What fails is done again at the next call. */
+  async step(): Promise<boolean> {
+    try {
+      return await this.#step();
+    } catch (error) {
+      this.#stale = true;
+      if (error instanceof FenceBroken) {
+        this.#otherCommitAt = monotonicMs();
+        return true;
+      }
+      throw error;
+    } finally {
+      this.#publish();
+    }
+  }
+
+  async #step(): Promise<boolean> {
+    if (await this.#isLeftToAnother()) return false;
+    if (this.#stale) await this.#reset();
+    if (!this.#backfilled) {
+      await this.#backfill();
+      return true;
+    }
+    await this.#readLedger();
+    if (this.#exceptions.open.length > 0) {
+      const { client, database, signal } = this.#options;
+      await rebuildDay({
+        client,
+        database,
+        signal,
+        fence: this.#fence,
+        counting: this.#counting,
+        exceptions: this.#exceptions,
+      });
+      return true;
+    }
+    const worked = await this.#rollNext();
+    if (!worked && !this.#caughtUp) {
+      this.#caughtUp = true;
+      this.#options.onCaughtUp();
+    }
+    return worked;
+  }
+
+  /** Another instance rolls: ours are noted by it, unless it takes too long. */
+  async #isLeftToAnother(): Promise<boolean> {
+    const { commits } = await this.#fence.read();
+    const now = monotonicMs();
+    if (commits !== this.#fence.commits) {
+      // The first look tells nothing about when those commits were.
+      if (this.#fence.known) this.#otherCommitAt = now;
+      this.#stale = true;
+    }
+    if (now - this.#otherCommitAt > this.#limits.leaveToOthersMs) return false;
+    await this.#dropRolled();
+    return now - this.#ownSince < this.#limits.leaveToOthersMs;
+  }
+
+  async #dropRolled(): Promise<void> {
+    const { client, database, signal } = this.#options;
+    if (this.#own.size === 0) return;
+    const rolled = await readRolled(client, database, [...this.#own], signal);
+    this.#done([...rolled]);
+    // What is left has not waited longer than since now, as far as anyone can tell.
+    if (rolled.size > 0 && this.#own.size > 0) this.#ownSince = monotonicMs();
+  }
+
+  async #reset(): Promise<void> {
+    await this.#fence.reset();
+    await this.#exceptions.reset();
+    await this.#users.reset();
+    await this.#counting.reset();
+    const { client, database, signal } = this.#options;
+    if (!this.#backfilled) {
+      this.#backfilled = (await readRolled(client, database, [BACKFILL], signal)).size > 0;
+    }
+    this.#stale = false;
+  }
+
+  /** Rows from before the ledger, or from before the rollup: all of the table, a chunk at a time. */
+  async #backfill(): Promise<void> {
+    const { client, database, signal, log, counters } = this.#options;
+    // What completes while we read is rolled again afterwards; nothing of it will be new.
+    const before = await readPending(client, database, false, signal);
+    const everything = { eventName: undefined, from: 0, to: MINUTES_MAX };
+    const chunks = await chunksOf(client, database, everything, signal);
+    let left = chunks.reduce((sum, { rows }) => sum + rows, 0);
+    if (left > 0)
+      log.info({ rows: left }, 'rolling what is in ClickHouse; until then questions are answered from raw rows');
+    for (const { range, rows } of chunks) {
+      counters.set('rollBackfillRows', left);
+      await this.#commit(await this.#counting.countMinutes([range], this.#exceptions.generationOf));
+      left -= rows;
+    }
+    counters.set('rollBackfillRows', 0);
+    await noteRolled(client, database, [BACKFILL, ...before.map(({ token }) => token)], signal);
+    this.#done(before.map(({ token }) => token));
+    this.#backfilled = true;
+    if (chunks.length > 0) log.info({ chunks: chunks.length }, 'what was in ClickHouse is rolled');
+  }
+
+  async #readLedger(): Promise<void> {
+    const { client, database, signal } = this.#options;
+    const now = monotonicMs();
+    const busy = now - this.#othersSeenAt < OTHERS_MS;
+    if (now - this.#ledgerReadAt < (busy ? LEDGER_BUSY_MS : LEDGER_IDLE_MS)) return;
+    const whole = now - this.#ledgerReadWholeAt > LEDGER_WHOLE_MS;
+    for (const batch of await readPending(client, database, !whole, signal)) {
+      if (this.#pending.has(batch.token)) continue;
+      this.#pending.set(batch.token, batch);
+      this.#othersSeenAt = now;
+    }
+    await this.#exceptions.reset();
+    this.#ledgerReadAt = now;
+    if (whole) this.#ledgerReadWholeAt = now;
+  }
+
+  async #rollNext(): Promise<boolean> {
+    const window = nextWindow([...this.#pending.values()]);
+    if (window === undefined) return false;
+    const { client, database, signal } = this.#options;
+    for (const part of await partsOfWindow(client, database, window, signal)) {
+      const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
+        WHERE ${receivedBetween(part.fromUs, part.toUs)} GROUP BY event_name, channel FORMAT RowBinary`;
+      const groups = readRowGroups(await readBinary(client, query, signal));
+      await this.#commit(await this.#counting.countRows(groups, Date.now()));
+    }
+    await noteRolled(client, database, window.tokens, signal);
+    this.#done(window.tokens);
+    return true;
+  }
+
+  async #commit(deltas: Deltas): Promise<void> {
+    const { client, database, signal, counters } = this.#options;
+    if (deltas.empty) return;
+    const { generationOf } = this.#exceptions;
+    // Before the commit: a key too many costs a look, one too few a wrong count.
+    await this.#counting.noteKeys(deltas);
+    await commit(client, this.#fence, commitStatement(database, deltas, generationOf, this.#fence, true), signal);
+    counters.add('rolledRows', deltas.rows);
+    counters.add('rollCommits', 1);
+  }
+
+  #done(tokens: readonly string[]): void {
+    for (const token of tokens) this.#pending.delete(token);
+    const own = tokens.filter((token) => this.#own.delete(token));
+    if (this.#own.size === 0) this.#ownSince = Infinity;
+    if (own.length > 0) this.#options.onRolled(own);
+  }
+
+  #publish(): void {
+    const { counters } = this.#options;
+    counters.set('rollPendingSegments', this.#pending.size);
+    counters.set('rollLoadedMinutes', this.#counting.loadedMinutes);
+    counters.set('rollEventNames', this.#counting.names);
+    counters.set('rollUsers', this.#users.count);
+    counters.set('rollOpenDays', this.#exceptions.open.length);
+    counters.set('rollMemoryBytes', this.#identities.bytes + this.#users.bytes);
+  }
+}
+
+/** Beyond every timestamp that ClickHouse can hold. */
+const MINUTES_MAX = 2 ** 28;

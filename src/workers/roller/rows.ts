@@ -1,0 +1,135 @@
+import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
+
+/**
+ * Reading in columns: what the roller asks ClickHouse for comes grouped by (event name, channel), one array a column, so that
+ * nothing is decoded per row but numbers.
+ */
+
+/** Rows of one event name and channel. */
+export interface RowGroup {
+  readonly eventName: string;
+  readonly channel: string;
+  readonly count: number;
+  /** Unix ms. */
+  readonly timestamps: Float64Array;
+  /** Four words each. */
+  readonly eventIds: Uint32Array;
+  /** sipHash128 of the user id, four words each. */
+  readonly users: Uint32Array;
+}
+
+/** The columns that `readRowGroups` expects, out of `events`. */
+export const ROW_GROUP_COLUMNS = `event_name, channel, groupArray(toUnixTimestamp64Milli(ts)), groupArray(event_id),
+  groupArray(reinterpretAsUInt128(sipHash128(user_id)))`;
+
+/** Reading must not take the processors from inserts, and must not be cut short without a word. */
+export const READ_SETTINGS: ClickHouseSettings = {
+  max_threads: 1,
+  use_query_cache: 0,
+  use_query_condition_cache: 0,
+  max_query_size: String(256 * 1024 * 1024),
+  read_overflow_mode: 'throw',
+  result_overflow_mode: 'throw',
+  timeout_overflow_mode: 'throw',
+  group_by_overflow_mode: 'throw',
+  wait_end_of_query: 1,
+};
+
+/** The whole result of a query in RowBinary. */
+export async function readBinary(
+  client: ClickHouseClient,
+  query: string,
+  signal: AbortSignal,
+  settings: ClickHouseSettings = READ_SETTINGS,
+): Promise<Buffer> {
+  const { stream } = await client.exec({ query, clickhouse_settings: settings, abort_signal: signal });
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+/** A place in RowBinary bytes. */
+export class BinaryReader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  get done(): boolean {
+    return this.#at >= this.#bytes.length;
+  }
+
+  varint(): number {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = this.#bytes[this.#at] ?? 0;
+      this.#at += 1;
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value;
+    }
+  }
+
+  string(): string {
+    const length = this.varint();
+    this.#at += length;
+    return this.#bytes.toString('utf8', this.#at - length, this.#at);
+  }
+
+  uint8(): number {
+    this.#at += 1;
+    return this.#bytes[this.#at - 1] ?? 0;
+  }
+
+  uint64(): bigint {
+    this.#at += 8;
+    return this.#bytes.readBigUInt64LE(this.#at - 8);
+  }
+
+  uint32(): number {
+    this.#at += 4;
+    return this.#bytes.readUInt32LE(this.#at - 4);
+  }
+
+  int64(): number {
+    this.#at += 8;
+    return this.#bytes.readInt32LE(this.#at - 4) * 2 ** 32 + this.#bytes.readUInt32LE(this.#at - 8);
+  }
+
+  /** `count` words, in memory of their own. */
+  words(count: number): Uint32Array {
+    const words = new Uint32Array(count);
+    new Uint8Array(words.buffer).set(this.#bytes.subarray(this.#at, this.#at + count * 4));
+    this.#at += count * 4;
+    return words;
+  }
+}
+
+export function readRowGroups(bytes: Buffer): RowGroup[] {
+  const reader = new BinaryReader(bytes);
+  const groups: RowGroup[] = [];
+  while (!reader.done) {
+    const eventName = reader.string();
+    const channel = reader.string();
+    const count = reader.varint();
+    const timestamps = new Float64Array(count);
+    const halves = reader.words(count * 2);
+    // Times are after 1970, so the upper half is small and not negative.
+    for (let i = 0; i < count; i += 1) timestamps[i] = (halves[2 * i + 1] ?? 0) * 2 ** 32 + (halves[2 * i] ?? 0);
+    const eventIds = reader.words(reader.varint() * 4);
+    const users = reader.words(reader.varint() * 4);
+    groups.push({ eventName, channel, count, timestamps, eventIds, users });
+  }
+  return groups;
+}
+
+/** A string literal. */
+export function quoteText(text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+}
+
+/** `unhex('…')` of words, little-endian as in memory. */
+export function hexOf(words: Uint32Array): string {
+  return `unhex('${Buffer.from(words.buffer, words.byteOffset, words.byteLength).toString('hex')}')`;
+}

@@ -1,0 +1,325 @@
+import assert from 'node:assert/strict';
+import { randomInt, randomUUID } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../src/shared/clickhouse/client.js';
+import { Counters, createCounters } from '../../src/shared/counters.js';
+import { Roller, type RollerLimits } from '../../src/workers/roller/roller.js';
+import { silentLog, startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+import { type EventRow, randomFrom } from '../support/metrics-model.js';
+import { insertRows } from '../support/metrics-server.js';
+import { rollupFaults } from '../support/rollup-check.js';
+
+/** Invariant 3 in the rollup: every cell equals the raw rows, whoever rolled, however often, and whatever failed meanwhile. */
+
+let clickhouse: TestClickHouse;
+before(async () => {
+  clickhouse = await startTestClickHouse();
+});
+after(() => clickhouse.stop());
+
+const DAY_MS = 86_400_000;
+/** Small enough to be forgotten all the time. */
+const FORGETFUL: Partial<RollerLimits> = { identities: 30, users: 5, leaveToOthersMs: 0 };
+
+interface TestRoller {
+  readonly roller: Roller;
+  readonly counters: Counters;
+  readonly rolled: string[];
+}
+
+function newRoller(
+  client: ClickHouseClient,
+  database: string,
+  limits: Partial<RollerLimits> = { leaveToOthersMs: 0 },
+): TestRoller {
+  const counters = new Counters(createCounters());
+  const rolled: string[] = [];
+  const roller = new Roller({
+    client,
+    database,
+    counters,
+    log: silentLog,
+    signal: new AbortController().signal,
+    onRolled: (tokens) => rolled.push(...tokens),
+    onCaughtUp: () => undefined,
+    keptFromMs: () => 0,
+    limits,
+  });
+  return { roller, counters, rolled };
+}
+
+/** Until there is nothing to do; a look at the ledger is at most a second away. */
+async function settle({ roller }: TestRoller): Promise<void> {
+  for (let idle = 0; idle < 2;) idle = (await roller.step()) ? 0 : idle + 1;
+}
+
+/** As the shipper does it: the rows, then their completion in the ledger. */
+async function ship(database: string, rows: readonly EventRow[], state = 'completion'): Promise<Batch> {
+  const token = randomUUID();
+  const received = rows.map((row) => row.received_at);
+  const batch = {
+    token,
+    rows: rows.length,
+    receivedFromUs: Math.min(...received),
+    receivedToUs: Math.max(...received),
+  };
+  await insertRows(clickhouse.client, database, rows);
+  await note(database, batch, state);
+  return batch;
+}
+
+type Batch = Parameters<Roller['offer']>[0];
+
+async function note(database: string, batch: Batch, state: string, agoSeconds = 0): Promise<void> {
+  await clickhouse.client.insert({
+    table: tableName(database, 'segments'),
+    format: 'JSONEachRow',
+    values: [
+      {
+        token: batch.token,
+        state,
+        rows: batch.rows,
+        received_from: (batch.receivedFromUs / 1e6).toFixed(6),
+        received_to: (batch.receivedToUs / 1e6).toFixed(6),
+        at: (Date.now() / 1000 - agoSeconds).toFixed(6),
+      },
+    ],
+  });
+}
+
+async function faults(database: string): Promise<string[]> {
+  return rollupFaults(clickhouse.client, database);
+}
+
+async function one(query: string): Promise<number> {
+  const result = await clickhouse.client.query({ query, format: 'JSONCompactEachRow' });
+  const [row] = await result.json<[string]>();
+  return Number(row?.[0]);
+}
+
+let receivedUs = Date.now() * 1000;
+function event(fields: Partial<EventRow> = {}): EventRow {
+  receivedUs += 1_000;
+  return {
+    event_id: randomUUID(),
+    event_name: 'view',
+    channel: 'web',
+    user_id: 'anna',
+    ts: Date.now() - 5_000,
+    received_at: receivedUs,
+    ...fields,
+  };
+}
+
+/** The same event, received again. */
+function again(row: EventRow, fields: Partial<EventRow> = {}): EventRow {
+  receivedUs += 1_000;
+  return { ...row, received_at: receivedUs, ...fields };
+}
+
+test('events are counted once, in every cell they belong to', async () => {
+  const database = await clickhouse.newDatabase();
+  const rolling = newRoller(clickhouse.client, database);
+  await settle(rolling);
+  const rows = [
+    event(),
+    event({ user_id: 'bert' }),
+    event({ channel: 'api' }),
+    event({ event_name: 'buy', ts: Date.now() - 40 * DAY_MS }),
+  ];
+  rolling.roller.offer(await ship(database, rows));
+  await settle(rolling);
+  rolling.roller.offer(await ship(database, [...rows.map((row) => again(row)), event({ user_id: 'carl' })]));
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  assert.equal(
+    await one(`SELECT sum(total) FROM ${database}.rollup WHERE level = 3 AND event_name = '' AND channel = ''`),
+    5,
+  );
+  assert.equal(rolling.rolled.length, 2);
+});
+
+test('one commit is one part', async () => {
+  const database = await clickhouse.newDatabase();
+  await clickhouse.client.command({ query: `SYSTEM STOP MERGES ${tableName(database, 'rollup')}` });
+  const rolling = newRoller(clickhouse.client, database);
+  // More cells than ClickHouse puts into a block by itself (65 409 rows).
+  const rows = Array.from({ length: 70_000 }, (_, i) =>
+    event({ ts: Date.now() - i * 60_000, user_id: `user ${i % 700}` }),
+  );
+  rolling.roller.offer(await ship(database, rows));
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  const parts = `SELECT count() FROM system.parts WHERE database = '${database}' AND table = 'rollup' AND active`;
+  assert.equal(await one(parts), rolling.counters.get('rollCommits'));
+  assert.ok((await one(`SELECT count() FROM ${database}.rollup`)) > 70_000);
+});
+
+test('what was in the table before there was a ledger is rolled, in chunks', async () => {
+  const database = await clickhouse.newDatabase();
+  const rows = Array.from({ length: 3_000 }, (_, i) =>
+    event({ ts: Date.now() - i * 613_000, user_id: `user ${i % 70}` }),
+  );
+  await insertRows(clickhouse.client, database, rows);
+  await insertRows(
+    clickhouse.client,
+    database,
+    rows.slice(0, 500).map((row) => again(row)),
+  );
+  await settle(newRoller(clickhouse.client, database));
+  assert.deepEqual(await faults(database), []);
+});
+
+test('a later version with another user or channel counts instead, once its day is rebuilt', async () => {
+  const database = await clickhouse.newDatabase();
+  const rolling = newRoller(clickhouse.client, database);
+  const rows = Array.from({ length: 40 }, (_, i) => event({ user_id: `user ${i}`, ts: Date.now() - i * 3_000_000 }));
+  rolling.roller.offer(await ship(database, rows));
+  await settle(rolling);
+  const [first, second, third] = rows as [EventRow, EventRow, EventRow];
+  const changed = [
+    again(first, { user_id: 'else' }),
+    again(second, { channel: 'api' }),
+    again(third, { channel: 'push' }),
+  ];
+  rolling.roller.offer(await ship(database, changed));
+  // Before the commit that leaves them out, there is an exception.
+  await rolling.roller.step();
+  assert.ok((await one(`SELECT count() FROM ${database}.rollup_exceptions WHERE done = 0`)) >= 2);
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  assert.equal(rolling.counters.get('rollOpenDays'), 0);
+  // And again, on top of a rebuilt day.
+  rolling.roller.offer(await ship(database, [again(first, { user_id: 'user 39' }), event(), again(second)]));
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+});
+
+test('a batch whose instance never came back is rolled from its intent', async () => {
+  const database = await clickhouse.newDatabase();
+  const lost = await ship(database, [event(), event({ user_id: 'bert' })], 'intent');
+  const rolling = newRoller(clickhouse.client, database);
+  await clickhouse.client.command({ query: `TRUNCATE TABLE ${database}.segments` });
+  await note(database, lost, 'intent', 400);
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  // Its log comes back after all, and completes.
+  await note(database, lost, 'completion');
+  await settle(newRoller(clickhouse.client, database));
+  assert.deepEqual(await faults(database), []);
+});
+
+test('event names and users beyond the bounds make exceptions, and nothing else wrong', async () => {
+  const database = await clickhouse.newDatabase();
+  const rolling = newRoller(clickhouse.client, database, { namesMax: 3, usersMax: 10, leaveToOthersMs: 0 });
+  await settle(rolling);
+  const rows = Array.from({ length: 9 }, (_, i) => event({ event_name: `name ${i % 3}`, user_id: `user ${i}` }));
+  rolling.roller.offer(await ship(database, rows));
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  rolling.roller.offer(await ship(database, [event({ event_name: 'one too many' })]));
+  await settle(rolling);
+  assert.equal(await one(`SELECT count() FROM ${database}.rollup_exceptions WHERE reason = 'names'`), 1);
+  rolling.roller.offer(
+    await ship(
+      database,
+      Array.from({ length: 5 }, (_, i) => event({ event_name: 'name 1', user_id: `late ${i}` })),
+    ),
+  );
+  await settle(rolling);
+  const days = `SELECT count() FROM ${database}.rollup_exceptions WHERE reason = 'users' AND event_name IN ('', 'name 1')`;
+  assert.equal(await one(days), 2);
+});
+
+interface Chaos {
+  readonly client: ClickHouseClient;
+  rate: number;
+}
+
+/** A client some of whose calls fail: before they reach ClickHouse, or when they have been done. */
+function unreliable(random: () => number): Chaos {
+  const chaos = { client: clickhouse.client, rate: 0 };
+  chaos.client = new Proxy(clickhouse.client, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (typeof value !== 'function') return value;
+      return async (...values: unknown[]) => {
+        const fate = random();
+        if (fate < chaos.rate / 2) throw new Error('connection refused, says the test');
+        const result: unknown = await Reflect.apply(value, target, values);
+        if (fate < chaos.rate) throw new Error('connection reset, says the test');
+        return result;
+      };
+    },
+  });
+  return chaos;
+}
+
+/** Rows of a small world, in which everything happens twice. */
+class World {
+  readonly #random: () => number;
+  readonly #known: EventRow[] = [];
+
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  rows(count: number): EventRow[] {
+    return Array.from({ length: count }, () => {
+      const old = this.#known[this.#pick(this.#known.length)];
+      if (old !== undefined && this.#random() < 0.3) {
+        const fate = this.#random();
+        if (fate < 0.03) return again(old, { user_id: `user ${this.#pick(25)}` });
+        if (fate < 0.06) return again(old, { channel: ['web', 'api', 'push'][this.#pick(3)] ?? 'web' });
+        return again(old);
+      }
+      const row = event({
+        event_name: ['view', "bu'y\\", '💧'][this.#pick(3)] ?? 'view',
+        channel: ['web', 'api', 'push'][this.#pick(3)] ?? 'web',
+        user_id: `user ${this.#pick(25)}`,
+        ts: Date.now() - this.#pick(this.#random() < 0.5 ? 3 : 4_000) * 60_000 - this.#pick(50_000),
+      });
+      this.#known.push(row);
+      return row;
+    });
+  }
+
+  #pick(count: number): number {
+    return Math.floor(this.#random() * count);
+  }
+}
+
+const ROUNDS = Number(process.env['ROLL_ROUNDS'] ?? 6);
+
+test('rollers that fail, die, forget and work at the same time count every event once', async () => {
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const seed = Number(process.env['TEST_SEED'] ?? randomInt(2 ** 32));
+    const random = randomFrom(seed);
+    const database = await clickhouse.newDatabase();
+    const world = new World(random);
+    const chaos = unreliable(random);
+    const fresh = (): TestRoller =>
+      newRoller(chaos.client, database, random() < 0.6 ? FORGETFUL : { leaveToOthersMs: 0 });
+    const rollers = [fresh(), fresh()];
+    if (random() < 0.5) await insertRows(clickhouse.client, database, world.rows(50));
+    for (let turn = 0; turn < 25; turn += 1) {
+      chaos.rate = random() < 0.3 ? 0.15 : 0;
+      const batch = await ship(database, world.rows(1 + Math.floor(random() * 120)));
+      rollers[Math.floor(random() * 2)]?.roller.offer(batch);
+      if (random() < 0.1) rollers[Math.floor(random() * 2)] = fresh();
+      if (random() < 0.1) await clickhouse.client.command({ query: `OPTIMIZE TABLE ${database}.events FINAL` });
+      // At once, or one of them.
+      const steps = rollers.filter(() => random() < 0.7).map(({ roller }) => roller.step());
+      await Promise.allSettled(steps);
+    }
+    chaos.rate = 0;
+    // What the two had not seen in the ledger yet, a third does.
+    for (const rolling of [...rollers, newRoller(clickhouse.client, database)]) await settle(rolling);
+    assert.deepEqual(await faults(database), [], `TEST_SEED=${seed}`);
+    assert.equal(
+      await one(`SELECT count() FROM (SELECT uid FROM ${database}.rollup_users GROUP BY uid HAVING count() > 1)`),
+      0,
+    );
+  }
+});

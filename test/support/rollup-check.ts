@@ -1,0 +1,37 @@
+import type { ClickHouseClient } from '@clickhouse/client';
+
+/**
+ * Compares every cell of the rollup with the raw rows (FINAL), and the other way round: level, event name, channel, bucket,
+ * total, users, and for hours the uniques. Days with open exceptions must not be there. An empty list: all is well.
+ */
+export async function rollupFaults(client: ClickHouseClient, database: string): Promise<string[]> {
+  const cells = [
+    [1, 'event_name', 'channel', 60_000],
+    ...[2, 3].flatMap((level) =>
+      ['event_name', `''`].flatMap((name) =>
+        ['channel', `''`].map((channel) => [level, name, channel, level === 2 ? 3_600_000 : 86_400_000] as const),
+      ),
+    ),
+  ];
+  const spread = cells
+    .map(([level, name, channel, ms]) => `(${level}, ${name}::String, ${channel}::String, toUInt32(intDiv(ms, ${ms})))`)
+    .join(', ');
+  const expected = `SELECT cell.1 AS level, cell.2 AS name, cell.3 AS ch, cell.4 AS bucket, toInt64(count()) AS total, toInt64(uniqExact(user_id)) AS users
+    FROM (SELECT event_name, channel, user_id, toUnixTimestamp64Milli(ts) AS ms FROM ${database}.events FINAL)
+    ARRAY JOIN [${spread}] AS cell GROUP BY ALL`;
+  const day = `multiIf(level = 1, intDiv(bucket, 1440), level = 2, intDiv(bucket, 24), bucket)`;
+  const current = `SELECT event_name AS name, day, max(generation) AS generation FROM ${database}.rollup_exceptions GROUP BY ALL`;
+  const found = `SELECT level, event_name::String AS name, channel::String AS ch, bucket, sum(total) AS total,
+      toInt64(groupBitmapMerge(users)) AS users, if(level = 2, sum(uniques), users) AS uniques
+    FROM ${database}.rollup LEFT JOIN (${current}) AS c ON c.name = event_name AND c.day = ${day}
+    WHERE level > 0 AND rollup.generation = c.generation GROUP BY ALL HAVING total != 0`;
+  const result = await client.query({
+    query: `SELECT * FROM (
+        SELECT level, name, ch, bucket, f.total AS found, e.total AS expected, f.users AS found_users, e.users AS expected_users, f.uniques AS uniques
+        FROM (${found}) AS f FULL JOIN (${expected}) AS e USING (level, name, ch, bucket)
+      ) WHERE found != expected OR found_users != expected_users OR uniques != expected_users LIMIT 20`,
+    format: 'JSONCompactEachRow',
+  });
+  const rows = await result.json<unknown[]>();
+  return rows.map((row) => JSON.stringify(row));
+}
