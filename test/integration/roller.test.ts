@@ -210,6 +210,30 @@ test('a batch whose instance never came back is rolled from its intent', async (
   assert.deepEqual(await faults(database), []);
 });
 
+test('one roller leaves it to the other, is told what is rolled, and takes over when the other is gone', async () => {
+  const database = await clickhouse.newDatabase();
+  const limits = { leaveToOthersMs: 1_500 };
+  const leader = newRoller(clickhouse.client, database, limits);
+  const follower = newRoller(clickhouse.client, database, limits);
+  await settle(leader);
+  await settle(follower);
+  leader.roller.offer(await ship(database, [event()]));
+  await settle(leader);
+  // It sees that somebody else has committed.
+  await follower.roller.step();
+  const batch = await ship(database, [event({ user_id: 'bert' })]);
+  follower.roller.offer(batch);
+  assert.equal(await follower.roller.step(), false);
+  while (leader.counters.get('rollCommits') < 2) await leader.roller.step();
+  assert.equal(await follower.roller.step(), false);
+  assert.deepEqual(follower.rolled, [batch.token]);
+  // The leader is gone. What a third instance shipped is found in the ledger.
+  await ship(database, [event({ user_id: 'carl' })]);
+  while (follower.counters.get('rollCommits') === 0) await follower.roller.step();
+  assert.deepEqual(await faults(database), []);
+  assert.equal(await one(`SELECT max(commits) FROM ${database}.rollup`), 3);
+});
+
 test('event names and users beyond the bounds make exceptions, and nothing else wrong', async () => {
   const database = await clickhouse.newDatabase();
   const rolling = newRoller(clickhouse.client, database, { namesMax: 3, usersMax: 10, leaveToOthersMs: 0 });

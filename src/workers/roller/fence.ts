@@ -15,8 +15,6 @@ export class Fence {
   roller = newName();
   /** Commits that this roller knows of. */
   commits = 0;
-  /** Whether it has looked. */
-  known = false;
 
   constructor(client: ClickHouseClient, database: string, signal: AbortSignal) {
     this.#client = client;
@@ -31,7 +29,6 @@ export class Fence {
   async reset(): Promise<void> {
     this.roller = newName();
     this.commits = (await this.read()).commits;
-    this.known = true;
   }
 
   /** SQL that is true while nobody has committed since. */

@@ -76,7 +76,11 @@ export class Roller {
   /** By token. */
   readonly #pending = new Map<string, ShippedBatch>();
   readonly #own = new Set<string>();
+  /** What the first look at the ledger found, as far as it is not rolled. */
+  #atStart: Set<string> | undefined;
   #stale = true;
+  /** Commits at the last look, whoever made them. */
+  #commitsSeen: number | undefined;
   #backfilled = false;
   #caughtUp = false;
   /** Monotonic ms, all of them; -Infinity: never. */
@@ -144,6 +148,7 @@ export class Roller {
       return true;
     }
     await this.#readLedger();
+    this.#checkCaughtUp();
     if (this.#exceptions.open.length > 0) {
       const { client, database, signal } = this.#options;
       await rebuildDay({
@@ -156,35 +161,45 @@ export class Roller {
       });
       return true;
     }
-    const worked = await this.#rollNext();
-    if (!worked && !this.#caughtUp) {
-      this.#caughtUp = true;
-      this.#options.onCaughtUp();
-    }
-    return worked;
+    return this.#rollNext();
   }
 
-  /** Another instance rolls: ours are noted by it, unless it takes too long. */
+  /** Another instance rolls: it notes what is rolled, unless it takes too long. */
   async #isLeftToAnother(): Promise<boolean> {
     const { commits } = await this.#fence.read();
-    const now = monotonicMs();
     if (commits !== this.#fence.commits) {
-      // The first look tells nothing about when those commits were.
-      if (this.#fence.known) this.#otherCommitAt = now;
       this.#stale = true;
+      // The first look tells nothing about when those commits were.
+      if (this.#commitsSeen !== undefined && commits !== this.#commitsSeen) this.#otherCommitAt = monotonicMs();
     }
-    if (now - this.#otherCommitAt > this.#limits.leaveToOthersMs) return false;
+    this.#commitsSeen = commits;
+    if (monotonicMs() - this.#otherCommitAt > this.#limits.leaveToOthersMs) return false;
+    await this.#findBackfill();
+    await this.#readLedger();
     await this.#dropRolled();
-    return now - this.#ownSince < this.#limits.leaveToOthersMs;
+    this.#checkCaughtUp();
+    return monotonicMs() - this.#ownSince < this.#limits.leaveToOthersMs;
   }
 
   async #dropRolled(): Promise<void> {
     const { client, database, signal } = this.#options;
-    if (this.#own.size === 0) return;
-    const rolled = await readRolled(client, database, [...this.#own], signal);
+    if (this.#pending.size === 0) return;
+    const waiting = this.#own.size;
+    const rolled = await readRolled(client, database, [...this.#pending.keys()], signal);
     this.#done([...rolled]);
     // What is left has not waited longer than since now, as far as anyone can tell.
-    if (rolled.size > 0 && this.#own.size > 0) this.#ownSince = monotonicMs();
+    if (this.#own.size > 0 && this.#own.size < waiting) this.#ownSince = monotonicMs();
+  }
+
+  async #findBackfill(): Promise<void> {
+    const { client, database, signal } = this.#options;
+    if (!this.#backfilled) this.#backfilled = (await readRolled(client, database, [BACKFILL], signal)).size > 0;
+  }
+
+  #checkCaughtUp(): void {
+    if (this.#caughtUp || !this.#backfilled || this.#atStart?.size !== 0) return;
+    this.#caughtUp = true;
+    this.#options.onCaughtUp();
   }
 
   async #reset(): Promise<void> {
@@ -192,10 +207,7 @@ export class Roller {
     await this.#exceptions.reset();
     await this.#users.reset();
     await this.#counting.reset();
-    const { client, database, signal } = this.#options;
-    if (!this.#backfilled) {
-      this.#backfilled = (await readRolled(client, database, [BACKFILL], signal)).size > 0;
-    }
+    await this.#findBackfill();
     this.#stale = false;
   }
 
@@ -218,6 +230,7 @@ export class Roller {
     await noteRolled(client, database, [BACKFILL, ...before.map(({ token }) => token)], signal);
     this.#done(before.map(({ token }) => token));
     this.#backfilled = true;
+    this.#checkCaughtUp();
     if (chunks.length > 0) log.info({ chunks: chunks.length }, 'what was in ClickHouse is rolled');
   }
 
@@ -232,6 +245,8 @@ export class Roller {
       this.#pending.set(batch.token, batch);
       this.#othersSeenAt = now;
     }
+    // Now, not before: what was offered before this look is in the ledger.
+    this.#atStart ??= new Set(this.#pending.keys());
     await this.#exceptions.reset();
     this.#ledgerReadAt = now;
     if (whole) this.#ledgerReadWholeAt = now;
@@ -264,7 +279,10 @@ export class Roller {
   }
 
   #done(tokens: readonly string[]): void {
-    for (const token of tokens) this.#pending.delete(token);
+    for (const token of tokens) {
+      this.#pending.delete(token);
+      this.#atStart?.delete(token);
+    }
     const own = tokens.filter((token) => this.#own.delete(token));
     if (this.#own.size === 0) this.#ownSince = Infinity;
     if (own.length > 0) this.#options.onRolled(own);
