@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { nextWindow } from '../../../../src/workers/roller/pending.js';
+import { Shipped } from '../../../../src/workers/roller/shipped.js';
+
+const batch = (token: string, fromS: number, toS: number, rows = 10) => ({
+  token,
+  rows,
+  receivedFromUs: fromS * 1e6,
+  receivedToUs: toS * 1e6,
+});
+
+test('a window takes the oldest batches that lie together, up to a number of rows', () => {
+  assert.equal(nextWindow([]), undefined);
+  assert.deepEqual(nextWindow([batch('b', 20, 21), batch('a', 10, 11)]), { fromUs: 10e6, toUs: 11e6, tokens: ['a'] });
+  assert.deepEqual(nextWindow([batch('b', 11.5, 12), batch('a', 10, 13), batch('c', 13.9, 14), batch('d', 15.1, 16)]), {
+    fromUs: 10e6,
+    toUs: 14e6,
+    tokens: ['a', 'b', 'c'],
+  });
+  const large = [batch('a', 1, 2, 300_000), batch('b', 1, 2, 200_000), batch('c', 1, 2, 1)];
+  assert.deepEqual(nextWindow(large)?.tokens, ['a', 'b']);
+  assert.deepEqual(nextWindow([batch('a', 1, 2, 9_000_000)])?.tokens, ['a'], 'however large, one at least');
+});
+
+test('segments count as rolled in order, and those from before the start when the roller has caught up', () => {
+  const through: number[] = [];
+  const shipped = new Shipped((ordinal) => through.push(ordinal));
+  shipped.announce(4, []);
+  shipped.announce(5, [batch('a', 1, 1), batch('b', 1, 1)]);
+  shipped.announce(6, []);
+  shipped.announce(7, [batch('c', 1, 1)]);
+  shipped.rolled(['c', 'a']);
+  assert.deepEqual(through, []);
+  shipped.caughtUp();
+  assert.deepEqual(through, [4]);
+  shipped.rolled(['b']);
+  assert.deepEqual(through, [4, 7]);
+  shipped.announce(8, []);
+  assert.deepEqual(through, [4, 7, 8]);
+});
