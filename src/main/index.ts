@@ -96,6 +96,7 @@ function prometheusOf(parts: Parts): PrometheusPage {
       walBytes: ingestion.walBytes,
       pendingSegments: flusher.pendingSegments,
       oldestUnshippedSeconds: Math.max(0, Date.now() / 1000 - flusher.asOfShipped()),
+      oldestUnrolledSeconds: Math.max(0, Date.now() / 1000 - flusher.asOfRolled()),
       ready: readinessOf(parts).status === 200,
       clickhouseUp: clickhouse.fault === undefined,
       encoders: ingestion.encoders.running,

@@ -23,6 +23,7 @@ export interface PrometheusSources {
     readonly clickhouseUp: boolean;
     readonly encoders: number;
     readonly deadLetterBytes: number;
+    readonly oldestUnrolledSeconds: number;
   };
 }
 
@@ -87,9 +88,55 @@ const COUNTED: readonly Series[] = [
     counter: 'deadLetters',
   },
   {
+    name: 'penstock_rollup_rows_total',
+    help: 'Events that this instance added to the rollup, each once.',
+    counter: 'rolledRows',
+  },
+  { name: 'penstock_rollup_commits_total', help: 'Commits to the rollup.', counter: 'rollCommits' },
+  {
+    name: 'penstock_rollup_failures_total',
+    help: 'Steps of the roller that failed and were done again.',
+    counter: 'rollFailures',
+  },
+  {
+    name: 'penstock_rollup_loaded_minutes_total',
+    help: 'Minutes of an event name that were read again, because an event may have been counted in them before.',
+    counter: 'rollLoadedMinutes',
+  },
+  {
     name: 'penstock_encoder_deaths_total',
     help: 'Encoder threads that died and were replaced.',
     counter: 'encoderDeaths',
+  },
+];
+
+/** What stands for the moment in the roller, which writes it down itself. */
+const ROLLER_GAUGES: readonly Series[] = [
+  {
+    name: 'penstock_rollup_pending_segments',
+    help: 'Segments in ClickHouse that are not in the rollup, as far as this instance knows.',
+    counter: 'rollPendingSegments',
+  },
+  {
+    name: 'penstock_rollup_backfill_rows',
+    help: 'Rows left to roll of what was in ClickHouse before the rollup.',
+    counter: 'rollBackfillRows',
+  },
+  {
+    name: 'penstock_rollup_event_names',
+    help: 'Event names in the rollup; beyond 10 000 they are answered from raw rows.',
+    counter: 'rollEventNames',
+  },
+  { name: 'penstock_rollup_users', help: 'Users that have a number.', counter: 'rollUsers' },
+  {
+    name: 'penstock_rollup_open_days',
+    help: 'Days of an event name that are answered from raw rows until they are rebuilt.',
+    counter: 'rollOpenDays',
+  },
+  {
+    name: 'penstock_rollup_memory_bytes',
+    help: 'Bytes of the identities and users that the roller remembers.',
+    counter: 'rollMemoryBytes',
   },
 ];
 
@@ -128,6 +175,11 @@ export class PrometheusPage {
       gauge('penstock_clickhouse_up', '1 while ClickHouse takes segments and answers.'),
       gauge('penstock_dead_letter_bytes', 'Bytes in the dead-letter store.'),
       gauge('penstock_encoders', 'Encoder threads that run.'),
+      gauge(
+        'penstock_rollup_oldest_unrolled_seconds',
+        'Age of the oldest event of this instance that is not in the rollup; 0 where there is none.',
+      ),
+      ...ROLLER_GAUGES.map(({ name, help }) => gauge(name, help)),
     ]);
     this.#info = new Gauge({ name: 'penstock_build_info', help: 'Always 1.', labelNames: ['version'], registers });
     collectDefaultMetrics({ register: this.#registry });
@@ -156,6 +208,8 @@ export class PrometheusPage {
     this.#set('penstock_clickhouse_up', state.clickhouseUp ? 1 : 0);
     this.#set('penstock_encoders', state.encoders);
     this.#set('penstock_dead_letter_bytes', state.deadLetterBytes);
+    this.#set('penstock_rollup_oldest_unrolled_seconds', state.oldestUnrolledSeconds);
+    for (const { name, counter } of ROLLER_GAUGES) this.#set(name, counters.get(counter));
     this.#info.set({ version }, 1);
     // prom-client writes `Nan`, which the format does not know.
     const text = (await this.#registry.metrics()).replaceAll(/ Nan$/gm, ' NaN');
