@@ -256,6 +256,111 @@ test('event names and users beyond the bounds make exceptions, and nothing else 
   assert.equal(await one(days), 2);
 });
 
+test('two rollers at once, on different hours of one day: one of them does not take place, and comes again', async () => {
+  const database = await clickhouse.newDatabase();
+  const [one_, two] = [newRoller(clickhouse.client, database), newRoller(clickhouse.client, database)];
+  await settle(one_);
+  await settle(two);
+  const noon = Math.floor(Date.now() / DAY_MS) * DAY_MS - DAY_MS / 2;
+  for (let turn = 0; turn < 8; turn += 1) {
+    const rows = (hour: number): EventRow[] =>
+      Array.from({ length: 5 }, (_, i) => event({ ts: noon + hour * 3_600_000 + i, user_id: `user ${turn % 3} ${i}` }));
+    one_.roller.offer(await ship(database, rows(turn)));
+    two.roller.offer(await ship(database, rows(turn + 2)));
+    await Promise.all([one_.roller.step(), two.roller.step()]);
+  }
+  await settle(one_);
+  await settle(two);
+  assert.deepEqual(await faults(database), []);
+});
+
+/** Lets through, or holds whoever comes until it is opened. */
+class Turnstile {
+  #opened = Promise.resolve();
+  #open = (): void => undefined;
+  #reach = (): void => undefined;
+  /** Someone is held. */
+  reached = Promise.resolve();
+
+  close(): void {
+    this.#opened = new Promise((resolve) => {
+      this.#open = resolve;
+    });
+    this.reached = new Promise((resolve) => {
+      this.#reach = resolve;
+    });
+  }
+
+  open(): void {
+    this.#open();
+  }
+
+  async pass(): Promise<void> {
+    this.#reach();
+    await this.#opened;
+  }
+}
+
+test('a roller that was stalled for longer than tokens live adds nothing', async () => {
+  const database = await clickhouse.newDatabase();
+  // As if more commits had passed than the window remembers.
+  for (const table of ['rollup', 'rollup_users']) {
+    await clickhouse.client.command({
+      query: `ALTER TABLE ${database}.${table} MODIFY SETTING non_replicated_deduplication_window = 0`,
+    });
+  }
+  for (const stalledAt of ['rollup', 'rollup_users']) {
+    const gate = new Turnstile();
+    const slow = new Proxy(clickhouse.client, {
+      get(target, property) {
+        const value: unknown = Reflect.get(target, property);
+        if (property !== 'command' || typeof value !== 'function') return value;
+        return async (request: { readonly query: string }): Promise<unknown> => {
+          if (request.query.includes(`INSERT INTO \`${database}\`.\`${stalledAt}\``)) await gate.pass();
+          return Reflect.apply(value, target, [request]) as unknown;
+        };
+      },
+    });
+    const stalled = newRoller(slow, database);
+    const other = newRoller(clickhouse.client, database);
+    await settle(stalled);
+    gate.close();
+    const batch = await ship(database, [event({ user_id: `${stalledAt} 1` }), event({ user_id: `${stalledAt} 2` })]);
+    stalled.roller.offer(batch);
+    const step = stalled.roller.step();
+    await gate.reached;
+    other.roller.offer(await ship(database, [event({ user_id: `${stalledAt} 3` })]));
+    other.roller.offer(batch);
+    await settle(other);
+    gate.open();
+    await step;
+    await settle(stalled);
+    assert.deepEqual(await faults(database), []);
+    assert.equal(await one(`SELECT count() - uniqExact(uid) FROM ${database}.rollup_users`), 0);
+  }
+});
+
+test('instances whose clocks are hours apart', async () => {
+  const database = await clickhouse.newDatabase();
+  const rolling = newRoller(clickhouse.client, database);
+  await settle(rolling);
+  const rows = Array.from({ length: 30 }, (_, i) => event({ user_id: `user ${i}`, ts: Date.now() - i * 60_000 }));
+  const from = (skewMs: number): EventRow[] =>
+    rows.map((row) => again(row, { received_at: receivedUs + skewMs * 1_000, user_id: row.user_id }));
+  for (const skewMs of [0, 7_200_000, -7_200_000, 3_600_000]) {
+    rolling.roller.offer(await ship(database, [...from(skewMs), event({ received_at: receivedUs + skewMs * 1_000 })]));
+    await settle(rolling);
+    assert.deepEqual(await faults(database), []);
+  }
+  // An older machine's version of an event comes later, but does not count.
+  const [first] = rows as [EventRow];
+  rolling.roller.offer(
+    await ship(database, [again(first, { channel: 'push', received_at: receivedUs - 9_000_000_000 })]),
+  );
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+});
+
 interface Chaos {
   readonly client: ClickHouseClient;
   rate: number;
