@@ -32,7 +32,7 @@ const METRICS_TIMEOUT_MS = '120000';
 async function measureAll(service, dataDir, dataset, list, options) {
   const { clickhouse } = service;
   const distinct = await refreshCopies(clickhouse, dataset);
-  const rollup = options.waitForRollups ? await waitForRollups(service, distinct) : null;
+  const rollup = await waitForRollups(service, distinct);
   const systems = [penstock(service), plain(clickhouse, { final: false }), plain(clickhouse, { final: true })];
   const right = truth(clickhouse);
   let postgres;

@@ -58,7 +58,7 @@ export async function measureLive({ service, system, truth, list, dataset, optio
     await worker.terminate();
   }
   const settledS = await waitUntilSettled(service);
-  if (options.waitForRollups) await waitForRollups(service, distinct + producer.acknowledged);
+  await waitForRollups(service, distinct + producer.acknowledged);
   return {
     samples,
     costs: { alone: costs(states.before, states.between), withQuestions: costs(states.between, states.after) },

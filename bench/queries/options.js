@@ -19,7 +19,6 @@ const OPTIONS = {
 
 const FLAGS = {
   postgres: 'PostgreSQL beside, from the Debian package, with the same rows and an index on (event_name, ts)',
-  'no-rollups': 'do not wait for rollups: all answers come from raw rows',
 };
 
 function helpText() {
@@ -71,7 +70,6 @@ export function readOptions(args) {
     postgres: given.postgres,
     liveRate: given.live === undefined ? 0 : whole('live', 1, 1_000_000),
     liveSeconds: numberOf('live-seconds', given['live-seconds'], 0.5, 3_600),
-    waitForRollups: !given['no-rollups'],
     settings: Object.fromEntries((given.set ?? []).map(settingOf)),
     out: given.out,
   };

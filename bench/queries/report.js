@@ -39,10 +39,9 @@ export function printQueries(result) {
   console.log(`\n${tableText(head, rows)}`);
   printOffPeers(result);
   printSizes(result);
-  if (result.rollup !== null)
-    console.log(
-      `rolled up ${result.dataset.distinct} events in ${result.rollup.seconds} s (service ${result.rollup.serviceCores} cores, ClickHouse ${result.rollup.clickhouseCores})`,
-    );
+  console.log(
+    `rolled up ${result.dataset.distinct} events in ${result.rollup.seconds} s (service ${result.rollup.serviceCores} cores, ClickHouse ${result.rollup.clickhouseCores})`,
+  );
   if (result.live !== null) printLive(result.live);
   const ours = result.verification.filter(({ system }) => system === 'penstock');
   const wrong = ours.filter(({ exact }) => !exact);

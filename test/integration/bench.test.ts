@@ -272,6 +272,7 @@ test('a stall shows in the latency of all requests that were due in it, sent or 
 });
 
 interface Queries {
+  readonly rollup: { readonly seconds: number };
   readonly dataset: { readonly rows: number; readonly distinct: number; readonly duplicates: number };
   readonly samples: readonly {
     readonly label: string;
@@ -291,7 +292,7 @@ interface Queries {
 
 async function queries(args: readonly string[], codes: readonly number[] = [0]): Promise<Queries> {
   const out = path.join(directory, 'queries.json');
-  const brief = ['--runs', '2', '--seconds', '0.3', '--no-rollups', '--out', out];
+  const brief = ['--runs', '2', '--seconds', '0.3', '--out', out];
   const { code, output } = await node(['bench/queries.js', ...brief, ...args]);
   assert.ok(codes.includes(code), `queries ended with ${code}:\n${output}`);
   assert.match(fs.readFileSync(out.replace(/json$/, 'svg'), 'utf8'), /^<svg .*<\/svg>$/s);
@@ -318,6 +319,7 @@ test('queries compares every answer with the raw rows before it is timed, and on
   for (const { label, system, p50, p95, ms } of samples) {
     assert.ok(ms.length > 0 && p50 > 0 && p50 <= p95, `${system}: ${label}`);
   }
+  assert.ok(result.rollup.seconds > 0);
   assert.ok((result.live?.producer.acknowledged ?? 0) > 500);
   for (const { serviceCores, clickhouseCores } of Object.values(result.live?.costs ?? {})) {
     assert.ok(serviceCores > 0 && clickhouseCores > 0);
