@@ -246,12 +246,13 @@ export async function waitForMerges(clickhouse) {
 
 const STALL_MS = 300_000;
 
-/** Until the rollups have every event; what it took. */
+/** Until the rollups have every event; what it took, and for how many: a directory that was kept may have them already. */
 export async function waitForRollups(service, distinct) {
   const { clickhouse } = service;
   const startMs = performance.now();
   const before = service.snapshot();
   const bar = progressBar('rolling up', distinct, 'events');
+  let first;
   let rolled = -1;
   let movedMs = startMs;
   for (;;) {
@@ -261,6 +262,7 @@ export async function waitForRollups(service, distinct) {
        FROM penstock.rollup WHERE level = 2 AND event_name = '' AND channel = ''
        FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0`,
     );
+    first ??= now.rolled;
     bar(now.rolled);
     if (now.noted > 0 && now.rolled >= distinct) break;
     if (now.rolled !== rolled) movedMs = performance.now();

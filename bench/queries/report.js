@@ -40,7 +40,7 @@ export function printQueries(result) {
   printOffPeers(result);
   printSizes(result);
   console.log(
-    `rolled up ${result.dataset.distinct} events in ${result.rollup.seconds} s (service ${result.rollup.serviceCores} cores, ClickHouse ${result.rollup.clickhouseCores})`,
+    `rolled up ${result.rollup.events} events in ${result.rollup.seconds} s (service ${result.rollup.serviceCores} cores, ClickHouse ${result.rollup.clickhouseCores})`,
   );
   if (result.live !== null) printLive(result.live);
   const ours = result.verification.filter(({ system }) => system === 'penstock');
