@@ -274,7 +274,12 @@ export async function waitForRollups(service, distinct) {
   const after = service.snapshot();
   const seconds = (performance.now() - startMs) / 1000;
   const cores = (of) => Number(((after[of] - before[of]) / 1000 / seconds).toFixed(2));
-  return { seconds: Number(seconds.toFixed(1)), serviceCores: cores('cpuMs'), clickhouseCores: cores('childrenCpuMs') };
+  return {
+    events: distinct - first,
+    seconds: Number(seconds.toFixed(1)),
+    serviceCores: cores('cpuMs'),
+    clickhouseCores: cores('childrenCpuMs'),
+  };
 }
 
 /** Bytes, rows and parts of each table. */
