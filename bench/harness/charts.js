@@ -2,19 +2,23 @@
 import { writeFileSync } from 'node:fs';
 import { init } from 'echarts';
 
-const WIDTH = 960;
+export const WIDTH = 960;
 const COLOURS = ['#3366cc', '#e8743b', '#19a979', '#945ecf'];
 const OPEN_LOOPS = ['rate', 'ramp', 'soak'];
 
 export function charts(result, path) {
   const isLines = OPEN_LOOPS.includes(result.mode) && result.medians.length > 1;
-  const { option, height } = isLines ? lines(result) : bars(result);
+  draw({ title: titleOf(result), subtext: subtitleOf(result), ...(isLines ? lines(result) : bars(result)) }, path);
+}
+
+/** Writes one chart: echarts' `option`, with a title above it. */
+export function draw({ title, subtext, option, height }, path) {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height });
   chart.setOption({
     color: COLOURS,
     backgroundColor: '#ffffff',
     animation: false,
-    title: { text: titleOf(result), subtext: subtitleOf(result), left: 10 },
+    title: { text: title, subtext, left: 10 },
     ...option,
   });
   writeFileSync(path, chart.renderToSVGString());
@@ -25,8 +29,13 @@ function titleOf({ mode, settings }) {
   return `${mode}: ${settings.endpoint === 'bulk' ? `POST /events/bulk, ${settings.batch} events` : 'POST /events'}, ${settings.connections} connections`;
 }
 
-function subtitleOf({ machine, node, commit, settings }) {
-  return `${machine.cpu}, ${machine.cores} cores · Node ${node} · ${commit.slice(0, 7)} · medians of ${settings.runs}`;
+function subtitleOf(result) {
+  return `${whereOf(result)} · medians of ${result.settings.runs}`;
+}
+
+/** On what a result was measured, in one line. */
+export function whereOf({ machine, node, commit }) {
+  return `${machine.cpu}, ${machine.cores} cores · Node ${node} · ${commit.slice(0, 7)}`;
 }
 
 /** Rate and p50/p99 of each line, and its CPU where it is known. */
@@ -118,7 +127,7 @@ function lines({ mode, medians }) {
 }
 
 /** Three digits are what the figures are good for. */
-function short(value) {
+export function short(value) {
   if (typeof value !== 'number') return '';
   return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 }

@@ -9,7 +9,12 @@ import path from 'node:path';
 import threads from 'node:worker_threads';
 
 const KEY = 'bench thread name';
-const NAMES = { 'log-worker.js': 'log', 'ship-worker.js': 'shipper', 'worker.js': 'encoder' };
+const NAMES = {
+  'log-worker.js': 'log',
+  'ship-worker.js': 'shipper',
+  'roll-worker.js': 'roller',
+  'worker.js': 'encoder',
+};
 /** The kernel keeps no more of a name. */
 const NAME_MAX = 15;
 

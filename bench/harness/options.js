@@ -1,4 +1,4 @@
-/** The command line of run.js: options, their defaults by mode, and the help made from them. */
+/** The command line of run.js, and what other benches share of it: options, their defaults by mode, and the help made from them. */
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -6,7 +6,7 @@ import { PAYLOADS } from '../generator/payload.js';
 import { hasWrk } from './wrk.js';
 
 /** As the service has it by default; the system's temporary directory may be memory, where syncing is free. */
-const DATA_ROOT = fileURLToPath(new URL('../../data', import.meta.url));
+export const DATA_ROOT = fileURLToPath(new URL('../../data', import.meta.url));
 
 export class UsageError extends Error {}
 
@@ -144,7 +144,8 @@ export function readOptions(args) {
   };
 }
 
-function parse(args, spec) {
+/** The values of the command line, by parseArgs' own rules. */
+export function parse(args, spec) {
   try {
     return parseArgs({ args, options: spec }).values;
   } catch (error) {
@@ -158,18 +159,18 @@ function defaultTool(mode) {
   return mode === 'saturate' ? 'both' : mode === 'peers' ? 'wrk' : 'node';
 }
 
-function numberOf(name, text, min, max) {
+export function numberOf(name, text, min, max) {
   const number = Number(text);
   if (Number.isFinite(number) && number >= min && number <= max) return number;
   throw new UsageError(`--${name} must be a number from ${min} to ${max}, not ${text}`);
 }
 
-function oneOf(name, value, values) {
+export function oneOf(name, value, values) {
   if (values.includes(value)) return value;
   throw new UsageError(`--${name} must be one of ${values.join(', ')}, not ${value}`);
 }
 
-function settingOf(text) {
+export function settingOf(text) {
   const at = text.indexOf('=');
   if (at > 0 && text.startsWith('PENSTOCK_')) return [text.slice(0, at), text.slice(at + 1)];
   throw new UsageError(`--set wants PENSTOCK_NAME=VALUE, not ${text}`);

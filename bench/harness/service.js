@@ -14,8 +14,8 @@ import { childrenOf, cpuMs, memoryMiB, threadCpuMs } from './processes.js';
 const START_MS = 60_000;
 const STOP_MS = 30_000;
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const USER = 'default';
-const PASSWORD = 'bench';
+/** Of the embedded ClickHouse: whoever looks into a data directory that was kept needs them again. */
+export const CLICKHOUSE = { user: 'default', password: 'bench', database: 'penstock' };
 
 /**
  * @typedef {object} Running
@@ -28,25 +28,39 @@ const PASSWORD = 'bench';
  * @property {() => Promise<void>} stop
  */
 
-/** @returns {Promise<Running>} */
-export async function startPenstock({ settings, dataRoot }) {
+/** A data directory that goes when the benchmark does. */
+export function temporaryDataDir(dataRoot) {
   mkdirSync(dataRoot, { recursive: true });
   const dataDir = mkdtempSync(join(dataRoot, 'bench-'));
+  const onExit = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 250 });
+  process.once('exit', onExit);
+  const remove = () => {
+    process.removeListener('exit', onExit);
+    onExit();
+  };
+  return { dataDir, remove };
+}
+
+/**
+ * On a data directory of its own, which goes with it, or on `kept`, which stays.
+ * @param {{ settings: Record<string, string>, dataRoot: string, kept?: string }} how
+ * @returns {Promise<Running>}
+ */
+export async function startPenstock({ settings, dataRoot, kept }) {
+  const { dataDir, remove } = kept === undefined ? temporaryDataDir(dataRoot) : { dataDir: kept, remove: () => {} };
   const env = {
     ...withoutPenstock(process.env),
     PENSTOCK_DATA_DIR: dataDir,
     PENSTOCK_PORT: '0',
     PENSTOCK_ADMIN_PORT: '0',
-    PENSTOCK_CLICKHOUSE_USER: USER,
-    PENSTOCK_CLICKHOUSE_PASSWORD: PASSWORD,
+    PENSTOCK_CLICKHOUSE_USER: CLICKHOUSE.user,
+    PENSTOCK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
     ...settings,
   };
   const command = ['--require', at('name-thread.js'), at('../../dist/src/cli/penstock.js')];
   try {
     const { child, listening, stop } = await startProcess('penstock', command, env);
-    const clickhouse = { url: listening.clickhouseUrl, user: USER, password: PASSWORD, database: 'penstock' };
-    const remove = () => rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 250 });
-    process.once('exit', remove);
+    const clickhouse = { url: listening.clickhouseUrl, ...CLICKHOUSE };
     return {
       name: 'penstock',
       url: listening.url,
@@ -57,13 +71,10 @@ export async function startPenstock({ settings, dataRoot }) {
       children: () => childrenOf(child.pid),
       snapshot: () => snapshotOf(child.pid, childrenOf(child.pid)),
       state: () => ({ memoryMiB: memoryMiB(child.pid).now, logMiB: directoryMiB(join(dataDir, 'wal')) }),
-      stop: () =>
-        stop()
-          .finally(() => process.removeListener('exit', remove))
-          .finally(remove),
+      stop: () => stop().finally(remove),
     };
   } catch (error) {
-    rmSync(dataDir, { recursive: true, force: true });
+    remove();
     throw error;
   }
 }
@@ -128,9 +139,9 @@ async function startProcess(name, command, env) {
     });
   });
   const exit = once(child, 'exit');
-  // Whatever happens to the benchmark, what it started ends with it.
+  // Whatever happens to the benchmark, what it started ends with it, and before its data directory goes.
   const end = () => child.kill('SIGKILL');
-  process.once('exit', end);
+  process.prependOnceListener('exit', end);
   const first = await Promise.race([listening, exit.then(() => 'ended'), sleep(START_MS, 'late', { ref: false })]);
   if (typeof first === 'string') {
     end();
