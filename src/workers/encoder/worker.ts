@@ -11,6 +11,7 @@ import {
 import type { LogLevel } from '../../shared/config.js';
 import { Doorbell, Sleeper } from '../../shared/doorbell.js';
 import { RequestError, statusOf } from '../../shared/errors.js';
+import { ForgottenUsers } from '../../shared/forgotten-users.js';
 import { createLogger, type Logger } from '../../shared/log.js';
 import { RingConsumer, RingProducer } from '../../shared/ring.js';
 import { BulkJob } from './bulk-job.js';
@@ -41,6 +42,9 @@ export interface EncoderTask {
   readonly logLevel: LogLevel;
   readonly channels: readonly string[];
   readonly futureToleranceS: number;
+  readonly retentionDays: number | undefined;
+  /** Memory of ForgottenUsers. */
+  readonly forgottenUsers: SharedArrayBuffer;
   readonly bodyMaxBytes: number;
   readonly bulkMaxEvents: number;
 }
@@ -88,7 +92,7 @@ class Encoder {
     const mainBell = new Doorbell(task.mainBell, () => task.wakeMain.postMessage(0));
     this.#results = new ResultsWriter(new RingProducer(task.channel.results), mainBell);
     this.#rows = new RowsWriter(new RingProducer(task.channel.rows), new Doorbell(task.logBell));
-    this.#events = new EventEncoder(task);
+    this.#events = new EventEncoder(task, new ForgottenUsers(task.forgottenUsers));
     this.#stages = new BulkStages(task.channel);
   }
 
