@@ -58,7 +58,7 @@ export class ForgottenUsers {
   has(text: Uint8Array, start: number, end: number): boolean {
     const words = this.#words;
     if (words[0] === 0) return false;
-    const bit = crc32(text, start, end) >>> (32 - FILTER_BITS);
+    const bit = crcOf(text, start, end) >>> (32 - FILTER_BITS);
     if (((words[HEAD_WORDS + (bit >>> 5)] ?? 0) & (1 << (bit & 31))) === 0) return false;
     return Atomics.load(words, this.#find(sipHash128(text.subarray(start, end)))) !== 0;
   }
@@ -92,7 +92,7 @@ const CRC_TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
 });
 
 /** CRC-32 as of zlib, whose own costs more than this for so few bytes: a call out of JavaScript. */
-function crc32(text: Uint8Array, start: number, end: number): number {
+function crcOf(text: Uint8Array, start: number, end: number): number {
   let crc = -1;
   for (let at = start; at < end; at += 1) crc = (CRC_TABLE[(crc ^ (text[at] ?? 0)) & 0xff] ?? 0) ^ (crc >>> 8);
   return ~crc;
