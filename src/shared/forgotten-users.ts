@@ -11,6 +11,9 @@ import { sipHash128 } from './sip-hash.js';
 /** More are still deleted (retention.ts), but not refused: main says so. */
 export const FORGOTTEN_MAX = 100_000;
 
+/** How late an instance may hear of a user. */
+export const FORGOTTEN_REFRESH_MS = 5_000;
+
 /** A little sparser than FORGOTTEN_MAX, so that a search ends soon. */
 const SLOTS = 1 << 17;
 const WORDS = 4;
