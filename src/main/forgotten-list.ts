@@ -34,12 +34,12 @@ export class ForgottenList {
 
   /** Resolves when the list has been read, or could not be. */
   async start(): Promise<void> {
-    await this.#refresh().then(
-      () => {
-        this.#fault = '';
-      },
-      (error: unknown) => this.#failed(clickHouseReason(error)),
-    );
+    try {
+      await this.#refresh();
+      this.#fault = '';
+    } catch (error) {
+      this.#failed(clickHouseReason(error));
+    }
     if (!this.#stopped) this.#timer = setTimeout(() => void this.start(), FORGOTTEN_REFRESH_MS).unref();
   }
 

@@ -3,7 +3,7 @@
  * counted, and deleted. All of them ask here, so that an event which was accepted counts.
  */
 
-export const DAY_MS = 86_400_000;
+const DAY_MS = 86_400_000;
 
 /** The first UTC day that is kept, in days since 1970; undefined where everything is. */
 export function retentionEdgeDay(retentionDays: number | undefined, nowMs: number): number | undefined {
