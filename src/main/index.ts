@@ -37,7 +37,8 @@ export async function serve(config: Config): Promise<void> {
   const parts = await startParts(config, log);
   const { clickhouse } = parts;
   await clickhouse.prepare();
-  await parts.forgotten.start();
+  const listed = parts.forgotten.start();
+  if (clickhouse.fault === undefined) await listed;
   const readiness = { report: () => readinessOf(parts) };
   const listeners = await openListeners({ ...parts, readiness, prometheus: prometheusOf(parts) });
   endOnSignal(parts, listeners);

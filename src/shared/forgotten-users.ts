@@ -60,7 +60,7 @@ export class ForgottenUsers {
   /** Whether the UTF-8 of a user's id, in `text` from `start` to `end`, is of one of them. */
   has(text: Uint8Array, start: number, end: number): boolean {
     const words = this.#words;
-    if (words[0] === 0) return false;
+    if (this.count === 0) return false;
     const bit = crcOf(text, start, end) >>> (32 - FILTER_BITS);
     if (((words[HEAD_WORDS + (bit >>> 5)] ?? 0) & (1 << (bit & 31))) === 0) return false;
     return Atomics.load(words, this.#find(sipHash128(text.subarray(start, end)))) !== 0;

@@ -210,6 +210,8 @@ test('the service refuses what is too old with a code of its own, single and in 
         [2, 'validation_error'],
       ],
     );
+    const page = await (await fetch(`${service.adminUrl}/metrics`)).text();
+    assert.match(page, /^penstock_requests_refused_total\{code="timestamp_too_old"\} 1$/m);
     await service.settled();
     const counted = await metrics(service, { event_name: '*', from: '1' });
     assert.deepEqual([counted.body.total_events, counted.body.from], [2, edge]);

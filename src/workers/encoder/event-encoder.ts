@@ -41,9 +41,12 @@ export class EventEncoder {
     sink: Sink,
   ): Uint8Array | EventFault {
     const scanner = this.#scanner;
-    if (key !== '' || !scanner.scan(text, start, end, arrivalUs / 1000) || !this.#mayStay(text, arrivalUs)) {
+    const arrivalMs = arrivalUs / 1000;
+    const isPlain = key === '' && scanner.scan(text, start, end, arrivalMs);
+    if (!isPlain || scanner.timestampMs < retentionEdgeMs(this.#retentionDays, arrivalMs)) {
       return this.encodeReadably(text, start, end, arrivalUs, key, sink);
     }
+    if (this.#forgotten?.has(text, scanner.userId.start, scanner.userId.end) === true) return USER_FORGOTTEN;
     const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(text, scanner, this.#scratch);
     encodeScanned(sink, text, scanner, id, arrivalUs);
     return id;
@@ -67,14 +70,5 @@ export class EventEncoder {
     const id = event.eventId ?? deriveEventId(event, this.#scratch);
     encodeEvent(sink, event, id, arrivalUs);
     return id;
-  }
-
-  /** Whether a scanned event is one to keep; where it is not, the readable way says why. */
-  #mayStay(text: Buffer, arrivalUs: number): boolean {
-    const { timestampMs, userId } = this.#scanner;
-    return (
-      timestampMs >= retentionEdgeMs(this.#retentionDays, arrivalUs / 1000) &&
-      this.#forgotten?.has(text, userId.start, userId.end) !== true
-    );
   }
 }
