@@ -145,6 +145,8 @@ ORDER BY key
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
 
 -- Days of an event name ('': of all of them) that rollup must not answer for, until done. request makes each of them its own.
+-- wanted = 0: held, because raw rows of that day are about to change; it is not rebuilt, but closed by who holds it, in the INSERT that
+-- asks for the rebuild under a request of its own (src/shared/clickhouse/forget.ts).
 
 CREATE TABLE IF NOT EXISTS {database}.rollup_exceptions
 (
@@ -153,7 +155,8 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_exceptions
     request    UInt64,
     reason     SimpleAggregateFunction(any, String),
     done       SimpleAggregateFunction(max, UInt8),
-    generation SimpleAggregateFunction(max, UInt64)
+    generation SimpleAggregateFunction(max, UInt64),
+    wanted     SimpleAggregateFunction(max, UInt8) DEFAULT 1
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (event_name, day, request)
@@ -176,6 +179,21 @@ ALTER TABLE {database}.segments
     ADD COLUMN IF NOT EXISTS received_from DateTime64(6, 'UTC'),
     ADD COLUMN IF NOT EXISTS received_to DateTime64(6, 'UTC');
 
+-- Users who are to be forgotten, without their ids: hash = sipHash128(user_id), crc32 = CRC32(user_id). Their events are refused, never
+-- rolled, and deleted where they come in by another way. A row for each time that this was asked; request: what it holds meanwhile
+-- in rollup_exceptions.
+
+CREATE TABLE IF NOT EXISTS {database}.forgotten_users
+(
+    hash    FixedString(16),
+    crc32   UInt32,
+    request UInt64,
+    at      DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (hash, request)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
 -- version 3: rollups (down)
 
 ALTER TABLE {database}.segments DROP COLUMN IF EXISTS received_from, DROP COLUMN IF EXISTS received_to;
@@ -189,6 +207,8 @@ DROP TABLE IF EXISTS {database}.rollup_identities SYNC;
 DROP TABLE IF EXISTS {database}.rollup_users SYNC;
 
 DROP TABLE IF EXISTS {database}.rollup SYNC;
+
+DROP TABLE IF EXISTS {database}.forgotten_users SYNC;
 
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an

@@ -7,6 +7,7 @@ export interface OperatorActions {
   deadLetters(request: DeadLetterRequest, flags: Flags): Promise<void>;
   wal(request: WalRequest, flags: Flags): Promise<void>;
   audit(request: AuditRequest, flags: Flags): Promise<void>;
+  forget(request: ForgetRequest, flags: Flags): Promise<void>;
 }
 
 export type DeadLetterRequest =
@@ -37,6 +38,13 @@ export interface AuditRequest {
   readonly json: boolean;
 }
 
+export interface ForgetRequest {
+  readonly userIds: readonly string[];
+  /** Until the log is shipped and the days are rebuilt. */
+  readonly wait: boolean;
+  readonly json: boolean;
+}
+
 const OPTIONS_NOTE = '\nTakes the options of penstock (data directory, ClickHouse), see penstock --help.';
 
 const jsonOption = () => new Option('--json', 'JSON instead of text');
@@ -47,6 +55,7 @@ export function addOperatorCommands(program: Command, actions: OperatorActions, 
   addDeadLetter(program, actions, flags);
   addWal(program, actions, flags);
   addAudit(program, actions, flags);
+  addForget(program, actions, flags);
 }
 
 const DEAD_LETTER_NOTE = `
@@ -160,5 +169,34 @@ function addAudit(program: Command, actions: OperatorActions, flags: () => Flags
     .action((_options, command: Command) => {
       const { deep, json } = command.opts<Values>();
       return actions.audit({ deep: deep === true, json: json === true }, flags());
+    });
+}
+
+const FORGET_NOTE = `
+Deletes the raw rows of users, their numbers in the rollups, and what this data directory has of them: dead letters,
+kept segments (whole files: ClickHouse has the rest), spares. Days on which they had events are rebuilt by a running
+instance, and answered from raw rows until then. Their ids go on a list, as hashes: what is sent of them again is
+refused with the code user_forgotten by every instance within seconds, and deleted where it came in otherwise.
+
+Beside a running instance it waits until that one refuses them and has shipped its log. Without one, the log of this
+directory is left for its next start, and counted. Logs of other instances and backups are not looked at; ClickHouse
+removes the files of deleted rows some minutes later. An id on a command line is seen by others on the machine.
+
+Safe to end at any time and to run again. Exit codes: 0 done, 1 something is left (it says what), 2 usage.`;
+
+function addForget(program: Command, actions: OperatorActions, flags: () => Flags): void {
+  const userId = new Option('--user-id <id>', 'the user; may be given several times')
+    .argParser<string[]>((id, before: string[] | undefined) => [...(before ?? []), id])
+    .makeOptionMandatory();
+  program
+    .command('forget')
+    .description('delete all that there is of users, and refuse what is sent of them again')
+    .addOption(userId)
+    .addOption(new Option('--no-wait', 'return without waiting for the log and the rebuilding of days'))
+    .addOption(jsonOption())
+    .addHelpText('after', FORGET_NOTE + OPTIONS_NOTE)
+    .action((_options, command: Command) => {
+      const { userId: userIds, wait, json } = command.opts<{ userId: string[]; wait: boolean; json?: boolean }>();
+      return actions.forget({ userIds, wait, json: json === true }, flags());
     });
 }

@@ -45,6 +45,11 @@ const program = createProgram({
     const { audit } = await import('./audit/command.js');
     process.exitCode = await audit(request, config);
   },
+  async forget(request, flags) {
+    const config = loadConfig(flags);
+    const { forget } = await import('./forget/command.js');
+    process.exitCode = await forget(request, config);
+  },
 });
 
 // Who reads no further, as `head` does, has what he wanted.

@@ -30,7 +30,7 @@ export function createProgram(actions: Actions): Command {
   const program = new Command('penstock')
     .exitOverride()
     .description('Durable HTTP event ingestion and exact event metrics on ClickHouse.')
-    .usage('[serve | migrate | dead-letter | wal | audit] [options]')
+    .usage('[serve | migrate | dead-letter | wal | audit | forget] [options]')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this')
     .helpCommand(false)

@@ -9,6 +9,7 @@ import {
   RESULT,
 } from '../shared/channel.js';
 import { Doorbell } from '../shared/doorbell.js';
+import { ERROR_CODES, type ErrorCode } from '../shared/errors.js';
 import { BULK_BODIES_MAX_BYTES, INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
 import { RingConsumer, RingProducer } from '../shared/ring.js';
 
@@ -32,7 +33,15 @@ export interface RequestHead {
 type FailureCode = (typeof FAILURE_CODES)[number];
 
 export interface AnswerSink {
-  answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void;
+  /** `code` is that of a refusal, and means nothing of a 202. */
+  answer(
+    number: number,
+    status: number,
+    body: Uint8Array,
+    accepted: number,
+    refused: number,
+    code: ErrorCode | undefined,
+  ): void;
   /** The rows that this answer waited for are not in the log and never will be. */
   failed(number: number, code: FailureCode): void;
 }
@@ -220,5 +229,6 @@ function pass(ring: RingConsumer, sink: AnswerSink): void {
     bytes.subarray(offset + RESULT.headBytes, offset + length),
     view.getUint32(offset + RESULT.accepted, true),
     view.getUint32(offset + RESULT.refused, true),
+    ERROR_CODES[view.getUint32(offset + RESULT.code, true)],
   );
 }

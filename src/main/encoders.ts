@@ -2,6 +2,7 @@ import { Piscina } from 'piscina';
 import { createChannel, type FAILURE_CODES, type FlowMemory, REQUEST_FLAG } from '../shared/channel.js';
 import type { Config } from '../shared/config.js';
 import type { Counters } from '../shared/counters.js';
+import { createForgottenUsers } from '../shared/forgotten-users.js';
 import { INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { EncoderTask } from '../workers/encoder/worker.js';
@@ -35,6 +36,8 @@ export interface EncodersEvents {
 }
 
 export class Encoders {
+  /** Memory of ForgottenUsers, which all encoders read. */
+  readonly forgottenUsers = createForgottenUsers();
   readonly #config: Config;
   readonly #flow: FlowMemory;
   readonly #flusher: Flusher;
@@ -152,7 +155,7 @@ export class Encoders {
   }
 
   #start(index: number): void {
-    const { bodyMaxBytes, bulkMaxEvents, logLevel, channels, futureToleranceS } = this.#config;
+    const { bodyMaxBytes, bulkMaxEvents, logLevel, channels, futureToleranceS, retentionDays } = this.#config;
     const channel = new EncoderChannel(index, this.#nextId, createChannel(bodyMaxBytes, bulkMaxEvents));
     this.#nextId += 1;
     this.#flusher.attach(channel.id, channel.memory);
@@ -166,6 +169,8 @@ export class Encoders {
       logLevel,
       channels,
       futureToleranceS,
+      retentionDays,
+      forgottenUsers: this.forgottenUsers,
       bodyMaxBytes,
       bulkMaxEvents,
     };

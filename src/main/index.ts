@@ -8,6 +8,7 @@ import { walDirectory } from '../workers/flusher/wal/file-system.js';
 import { ClickHouseLink } from './clickhouse-link.js';
 import { DataDirLock } from './data-dir-lock.js';
 import { Flusher } from './flusher.js';
+import { ForgottenList } from './forgotten-list.js';
 import { Ingestion } from './ingestion.js';
 import { type Listeners, openListeners } from './listeners.js';
 import { PrometheusPage } from './prometheus.js';
@@ -27,6 +28,7 @@ interface Parts {
   readonly flusher: Flusher;
   readonly ingestion: Ingestion;
   readonly clickhouse: ClickHouseLink;
+  readonly forgotten: ForgottenList;
 }
 
 export async function serve(config: Config): Promise<void> {
@@ -35,6 +37,8 @@ export async function serve(config: Config): Promise<void> {
   const parts = await startParts(config, log);
   const { clickhouse } = parts;
   await clickhouse.prepare();
+  const listed = parts.forgotten.start();
+  if (clickhouse.fault === undefined) await listed;
   const readiness = { report: () => readinessOf(parts) };
   const listeners = await openListeners({ ...parts, readiness, prometheus: prometheusOf(parts) });
   endOnSignal(parts, listeners);
@@ -67,7 +71,13 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
   collect = () => ingestion.collect();
   const clickhouse = await ClickHouseLink.open(config, flusher, counters, log);
   lock.announce({ url: clickhouse.access.url, embedded: config.clickhouseUrl === undefined });
-  return { config, log, lock, counters, flusher, ingestion, clickhouse };
+  const forgotten = new ForgottenList({
+    client: clickhouse.client,
+    database: config.clickhouseDatabase,
+    memory: ingestion.encoders.forgottenUsers,
+    log,
+  });
+  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten };
 }
 
 function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {
@@ -127,7 +137,10 @@ function endOnSignal(parts: Parts, listeners: Listeners): void {
   process.on('SIGINT', onSignal);
 }
 
-function stepsOf({ config, lock, flusher, ingestion, clickhouse }: Parts, listeners: Listeners): ShutdownSteps {
+function stepsOf(
+  { config, lock, flusher, ingestion, clickhouse, forgotten }: Parts,
+  listeners: Listeners,
+): ShutdownSteps {
   return {
     startDraining: () => ingestion.startDraining(config.drainDelayMs + config.drainTimeoutMs),
     refuseNew: () => {
@@ -145,6 +158,7 @@ function stepsOf({ config, lock, flusher, ingestion, clickhouse }: Parts, listen
     closeRest: async () => {
       ingestion.stop();
       listeners.close();
+      forgotten.stop();
       await flusher.stopRoller();
       await clickhouse.close();
       lock.release();

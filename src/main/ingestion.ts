@@ -44,7 +44,12 @@ export class Ingestion {
     this.keys = new ApiKeys(config.apiKeys);
     this.responder = new Responder(this.requests, counters, this.latency);
     this.encoders = new Encoders(config, flow, flusher, counters, log, {
-      answer: (number, status, body, accepted, refused) => this.#answer(number, status, body, accepted, refused),
+      answer: (number, status, body, accepted, refused, code) => {
+        const request = this.requests.get(number);
+        if (request === undefined) return;
+        this.#rate.answered();
+        this.responder.answer(request, { status, body, accepted, refused, code }, performance.now());
+      },
       failed: (number, code) => this.#failed(number, code),
       lost: (channel, culprit) => this.#lost(channel, culprit),
       started: () => this.intake.pump(),
@@ -102,13 +107,6 @@ export class Ingestion {
 
   stop(): void {
     clearInterval(this.#rateTimer);
-  }
-
-  #answer(number: number, status: number, body: Uint8Array, accepted: number, refused: number): void {
-    const request = this.requests.get(number);
-    if (request === undefined) return;
-    this.#rate.answered();
-    this.responder.answer(request, status, body, accepted, refused, performance.now());
   }
 
   /** The log could not take its rows. */

@@ -102,6 +102,7 @@ function mountPublic(
     database: config.clickhouseDatabase,
     timeoutMs: config.metricsTimeoutMs,
     concurrency: config.metricsConcurrency,
+    retentionDays: config.retentionDays,
     asOf: () => flusher.asOfShipped(),
     log,
     open,

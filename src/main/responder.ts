@@ -5,12 +5,16 @@ import type { LatencyHistogram } from './latency.js';
 import { closesConnection, ONE_WRITE_MAX_BYTES, type Reply, sendError, sendLarge, statusLine } from './reply.js';
 import type { PendingRequest, Requests } from './requests.js';
 
-/** What an encoder answers, by status: the code also stands in the body, which is not read here. */
-const ENCODER_CODES: Readonly<Record<number, ErrorCode>> = {
-  400: 'validation_error',
-  413: 'payload_too_large',
-  415: 'unsupported_encoding',
-};
+/** What an encoder answers. */
+interface EncoderAnswer {
+  readonly status: number;
+  /** May stand in shared memory. */
+  readonly body: Uint8Array;
+  readonly accepted: number;
+  readonly refused: number;
+  /** Of a refusal. */
+  readonly code: ErrorCode | undefined;
+}
 
 /** Settles each event request exactly once, and counts what was answered. */
 export class Responder {
@@ -30,22 +34,13 @@ export class Responder {
     return this.#refusals;
   }
 
-  /**
-   * Sends an encoder's answer. `body` may stand in shared memory: it is copied to the socket's buffers before this returns.
-   */
-  answer(
-    request: PendingRequest,
-    status: number,
-    body: Uint8Array,
-    accepted: number,
-    refused: number,
-    nowMs: number,
-  ): void {
+  /** Sends an encoder's answer; its body is copied to the socket's buffers before this returns. */
+  answer(request: PendingRequest, { status, body, accepted, refused, code }: EncoderAnswer, nowMs: number): void {
     this.#counters.add('acceptedEvents', accepted);
     this.#counters.add('refusedEvents', refused);
     request.apiKey?.spend(accepted + refused);
     if (status === 202) this.#latency.observe((nowMs - request.startedAt) / 1000);
-    else this.#countRefusal(ENCODER_CODES[status] ?? 'internal_error');
+    else this.#countRefusal(code ?? 'internal_error');
     if (!request.closed && body.length > ONE_WRITE_MAX_BYTES) {
       // The ring is free again when this returns; the rest of the answer waits for its reader in a copy.
       this.#answerLarge(request, status, Buffer.from(body));

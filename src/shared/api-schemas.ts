@@ -96,7 +96,9 @@ const seconds = (description: string) => Type.Integer({ minimum: 0, description 
 
 const metricsHead = {
   event_name: Type.String({ description: 'As asked; `*` is all.' }),
-  from: Type.Optional(seconds('As asked; left out where it was not.')),
+  from: Type.Optional(
+    seconds('As asked, or where what is kept begins if that is later; left out where it was not asked.'),
+  ),
   to: Type.Optional(seconds('As asked; left out where it was not.')),
 };
 

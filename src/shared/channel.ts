@@ -136,7 +136,8 @@ export const ENCODING_SHIFT = 4;
 
 /**
  * An answer in the result ring: u32 request number, u16 status, u16 whether it waits for rows, u32 rows of the channel up to
- * the last that it waits for (modulo 2^32), u32 events accepted, u32 events refused; then the body's bytes.
+ * the last that it waits for (modulo 2^32), u32 events accepted, u32 events refused, u32 index of its code in ERROR_CODES (where
+ * it is a refusal); then the body's bytes.
  */
 export const RESULT = {
   number: 0,
@@ -145,6 +146,7 @@ export const RESULT = {
   rowsThrough: 8,
   accepted: 12,
   refused: 16,
+  code: 20,
   headBytes: 24,
 } as const;
 

@@ -123,6 +123,15 @@ const storage = {
     unit: 'ms',
     help: 'How long segments are kept after ClickHouse has them, for `penstock audit --deep`; at most PENSTOCK_WAL_MAX_BYTES of them.',
   }),
+  retentionDays: option({
+    group: 'Storage',
+    kind: 'integer',
+    schema: Type.Union([integer(1, 36_500), Type.Undefined()]),
+    default: undefined,
+    defaultText: 'everything is kept',
+    expects: 'a whole number from 1 to 36500',
+    help: 'How many UTC days before today are kept; what is older is deleted, not counted, and refused. The same for all instances on one ClickHouse.',
+  }),
   deadLetterMaxBytes: option({
     group: 'Storage',
     kind: 'bytes',

@@ -44,6 +44,8 @@ export interface Config {
   readonly flushIntervalMs: number;
   readonly walMaxBytes: number;
   readonly walKeepMs: number;
+  /** `undefined` keeps everything. */
+  readonly retentionDays: number | undefined;
   readonly deadLetterMaxBytes: number;
   /** Without a trailing slash; `undefined` for the embedded ClickHouse. */
   readonly clickhouseUrl: string | undefined;

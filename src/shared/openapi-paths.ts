@@ -32,8 +32,12 @@ const REFUSALS: Readonly<Record<ErrorCode, Omit<ErrorBody, 'code'>>> = {
     details: [{ path: '/timestamp', message: 'must be an integer' }],
   },
   timestamp_too_old: {
-    error: 'timestamp is too old',
-    details: [{ path: '/timestamp', message: 'is older than what is kept' }],
+    error: 'timestamp is older than what is kept, which is 2026-01-01 on',
+    details: [{ path: '/timestamp', message: 'is older than what is kept, which is 2026-01-01 on' }],
+  },
+  user_forgotten: {
+    error: 'user_id is of a user who is to be forgotten',
+    details: [{ path: '/user_id', message: 'is of a user who is to be forgotten' }],
   },
   unauthorized: { error: 'an API key is required' },
   forbidden: { error: 'this API key does not have the scope that is needed' },
@@ -140,7 +144,7 @@ function postEvent(config: Config): Json {
     requestBody: { required: true, content: { 'application/json': media, 'text/plain': media } },
     responses: {
       202: answer('The event is durable.', ref('Accepted')),
-      ...refusals(['validation_error', 'timestamp_too_old', ...INTAKE_REFUSALS], 'POST'),
+      ...refusals(['validation_error', 'timestamp_too_old', 'user_forgotten', ...INTAKE_REFUSALS], 'POST'),
     },
   };
 }
@@ -214,7 +218,10 @@ function getMetrics(config: Config): Json {
         { type: 'string', minLength: 1 },
         { required: true, example: 'product_view' },
       ),
-      query('from', 'Unix seconds, inclusive. Without it: everything kept.', { type: 'integer', minimum: 0 }),
+      query('from', 'Unix seconds, inclusive. Without it, or before what is kept: everything kept.', {
+        type: 'integer',
+        minimum: 0,
+      }),
       query('to', 'Unix seconds, inclusive.', { type: 'integer', minimum: 0 }),
       query(
         'channel',

@@ -113,6 +113,13 @@ test('--deep finds what has gone from ClickHouse behind the ledger, and takes a 
     assert.ok((await runAudit(dataDir)).ok, 'the ledger does not know');
     const { ok, deep } = await runAudit(dataDir, { deep: true });
     assert.deepEqual([ok, deep?.missing], [false, 2]);
+
+    // What was deleted on purpose is not missing.
+    await client.command({ query: "INSERT INTO penstock.forgotten_users (hash) SELECT sipHash128('user 8')" });
+    const one = await runAudit(dataDir, { deep: true });
+    assert.deepEqual([one.ok, one.deep?.missing], [false, 1]);
+    const none = await runAudit(dataDir, { deep: true, env: { PENSTOCK_RETENTION_DAYS: '30' } });
+    assert.deepEqual([none.ok, none.deep?.missing], [true, 0]);
   } finally {
     await client.close();
     await service.dispose();

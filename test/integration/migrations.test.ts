@@ -34,6 +34,7 @@ async function tablesOf(database: string): Promise<string[]> {
 const TABLES = [
   'events',
   'events_deduplicated',
+  'forgotten_users',
   'rolled_segments',
   'rollup',
   'rollup_exceptions',

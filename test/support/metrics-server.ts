@@ -8,6 +8,8 @@ import type { EventRow, GroupCount } from './metrics-model.js';
 /** What an answer may have in it, good or bad. */
 export interface Answer {
   readonly event_name?: string;
+  readonly from?: number;
+  readonly to?: number;
   readonly grouped_by?: string;
   readonly data?: readonly GroupCount[];
   readonly next_cursor?: string | null;
@@ -38,6 +40,7 @@ export interface MetricsServerOptions {
   readonly timeoutMs?: number;
   readonly concurrency?: number;
   readonly asOf?: () => number;
+  readonly retentionDays?: number;
 }
 
 export function serveMetrics(options: MetricsServerOptions): MetricsServer {

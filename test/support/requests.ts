@@ -31,6 +31,7 @@ export interface AnswerBody {
   readonly code?: string;
   readonly details?: readonly Detail[];
   readonly checks?: Readonly<Record<string, string>>;
+  readonly from?: number;
   readonly total_events?: number;
   readonly unique_users?: number;
   readonly as_of?: number;

@@ -31,7 +31,7 @@ export async function audit({ deep, json }: AuditRequest, config: Config): Promi
   return withClickHouse(config, commandLog(config), async (client: ClickHouseClient) => {
     const options = { walDirectory: directory, store, client, database: config.clickhouseDatabase, onProgress };
     const result = await auditSteadily(options);
-    const looked = deep ? await lookUpEvents(options) : undefined;
+    const looked = deep ? await lookUpEvents(options, config.retentionDays) : undefined;
     if (json) await printJson({ ok: isWell(result, looked), ...result, ...(looked && { deep: looked }) });
     else await print(auditText(result, looked));
     return isWell(result, looked) ? EXIT_WELL : EXIT_FINDING;

@@ -1,5 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
-import { tableName } from '../../shared/clickhouse/client.js';
+import { clickHouseErrorCode, tableName } from '../../shared/clickhouse/client.js';
+import { retentionEdgeMs } from '../../shared/retention.js';
+import { sipHash128 } from '../../shared/sip-hash.js';
 import { readSegment } from '../../workers/flusher/batch.js';
 import { keptDirectory } from '../../workers/flusher/disposal.js';
 import type { StoredEvent } from '../../workers/flusher/rows.js';
@@ -10,7 +12,7 @@ import type { FactsOptions } from './sources.js';
 /**
  * `penstock audit --deep`: every event of the segments that ClickHouse has confirmed and that are still at hand (kept ones, and
  * those in the log whose completion is in the ledger), looked up by its identity. This is the proof that does not trust the
- * ledger.
+ * ledger. What was deleted on purpose is not missing: what is older than is kept, and what is of forgotten users.
  */
 
 export interface DeepReport {
@@ -26,14 +28,17 @@ type Identity = Pick<StoredEvent['event'], 'event_id' | 'event_name' | 'timestam
 interface Row {
   readonly id: string;
   readonly identity: Identity;
+  readonly userId: string;
 }
 
 const ROWS_PER_QUERY = 5_000;
 /** Names of 128 bytes, each escaped as four. */
 const LIST_MAX_BYTES = ROWS_PER_QUERY * 700;
 const EXAMPLES_MAX = 20;
+/** ClickHouse's error code. */
+const UNKNOWN_TABLE = '60';
 
-export async function lookUpEvents(options: FactsOptions): Promise<DeepReport> {
+export async function lookUpEvents(options: FactsOptions, retentionDays: number | undefined): Promise<DeepReport> {
   const { walDirectory, store, client, database, onProgress } = options;
   const confirmed = await confirmedSegments(options);
   const files = [...segmentFiles(keptDirectory(walDirectory)), ...confirmed];
@@ -53,7 +58,11 @@ export async function lookUpEvents(options: FactsOptions): Promise<DeepReport> {
   // After the look-ups: a letter that was written meanwhile explains a row that was not there.
   const dead = new Set(store.purged());
   for (const file of store.files()) for (const { id } of store.read(file)) dead.add(id);
-  const lost = missing.filter(({ id }) => !dead.has(id));
+  const forgotten = missing.length === 0 ? new Set<string>() : await forgottenUsers(client, database);
+  const edgeMs = retentionEdgeMs(retentionDays, Date.now());
+  const lost = missing.filter(
+    ({ id, identity, userId }) => identity.timestamp >= edgeMs && !dead.has(id) && !forgotten.has(hashOf(userId)),
+  );
   return {
     segments,
     events,
@@ -98,25 +107,43 @@ function tokenOf(file: string): string | undefined {
 
 /** The identities in a segment's intact frames; undefined where it is gone or none. */
 function rowsOf(file: string): Row[] | undefined {
-  const frames: Identity[][] = [];
+  const frames: Omit<Row, 'id'>[][] = [];
   const scan = scanSteadily(
     file,
     (payload) => {
-      const identities: Identity[] = [];
+      const rows: Omit<Row, 'id'>[] = [];
       let from = 0;
       walkRows(payload, (end) => {
-        const { event_id, event_name, timestamp } = readRow(payload, from).event;
-        identities.push({ event_id, event_name, timestamp });
+        const { event_id, event_name, timestamp, user_id: userId } = readRow(payload, from).event;
+        rows.push({ identity: { event_id, event_name, timestamp }, userId });
         from = end;
       });
-      frames.push(identities);
+      frames.push(rows);
     },
     () => frames.splice(0),
   );
   if (scan?.kind !== 'segment') return undefined;
   return scan.frames.flatMap(({ epoch, firstSequence }, at) =>
-    (frames[at] ?? []).map((identity, row) => ({ id: `${epoch}:${firstSequence + BigInt(row)}`, identity })),
+    (frames[at] ?? []).map((found, row) => ({ id: `${epoch}:${firstSequence + BigInt(row)}`, ...found })),
   );
+}
+
+/** The list of `penstock forget`; empty where the schema is older than it. */
+async function forgottenUsers(client: ClickHouseClient, database: string): Promise<ReadonlySet<string>> {
+  try {
+    const result = await client.query({
+      query: `SELECT DISTINCT hex(hash) AS hash FROM ${tableName(database, 'forgotten_users')}`,
+      format: 'JSONEachRow',
+    });
+    return new Set((await result.json<{ hash: string }>()).map(({ hash }) => hash));
+  } catch (error) {
+    if (clickHouseErrorCode(error) === UNKNOWN_TABLE) return new Set();
+    throw error;
+  }
+}
+
+function hashOf(userId: string): string {
+  return sipHash128(Buffer.from(userId)).toString('hex').toUpperCase();
 }
 
 async function missingOf(client: ClickHouseClient, database: string, rows: readonly Row[]): Promise<Row[]> {

@@ -9,8 +9,10 @@ import {
   type MetricsRow,
   readMetricsAnswer,
 } from '../../shared/clickhouse/metrics-query.js';
+import { clampQuestion } from '../../shared/clickhouse/metrics-retention.js';
 import { classifyQueryFailure, QueryHangs } from '../../shared/clickhouse/query-failure.js';
 import { RequestError } from '../../shared/errors.js';
+import { retentionEdgeS } from '../../shared/retention.js';
 import { QueryGate } from '../query-gate.js';
 import { sendError, sendJson } from '../reply.js';
 
@@ -28,6 +30,8 @@ export interface MetricsDeps {
   readonly timeoutMs: number;
   /** Queries that run at once. */
   readonly concurrency: number;
+  /** Absent: all events count, however old. */
+  readonly retentionDays?: number | undefined;
   /** Unix seconds with fraction: every event that this instance acknowledged before it can be read from ClickHouse. */
   readonly asOf: () => number;
   readonly log: Logger;
@@ -88,7 +92,7 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     const headOnly = req.getMethod() === 'head';
     const answered = async (): Promise<void> => {
       try {
-        const question = parseMetricsQuestion(rawQuery);
+        const question = clampQuestion(parseMetricsQuestion(rawQuery), retentionEdgeS(deps.retentionDays, Date.now()));
         const answer = await gate.run(stop.signal, () => ask(deps, question, stop.signal));
         failures.none();
         if (!gone) sendJson(res, 200, answer, { headOnly });

@@ -17,6 +17,8 @@ export interface MetricsQuestion {
   readonly eventName: string | undefined;
   /** Unix seconds, both inclusive; undefined where not given. */
   readonly from: number | undefined;
+  /** Where `from` was moved to what is kept (metrics-retention.ts): as it was asked. */
+  readonly asked?: { readonly from: number | undefined };
   readonly to: number | undefined;
   readonly channel: string | undefined;
   /** None to two, in the order they were asked for. */
@@ -123,8 +125,8 @@ function isCount(value: unknown): value is number {
 }
 
 /** Everything but the page size, which may change from page to page. */
-function digest({ eventName, from, to, channel, groupBy }: Omit<MetricsQuestion, 'after'>): string {
-  const text = JSON.stringify([eventName ?? null, from ?? null, to ?? null, channel ?? null, groupBy]);
+function digest({ eventName, from, asked = { from }, to, channel, groupBy }: Omit<MetricsQuestion, 'after'>): string {
+  const text = JSON.stringify([eventName ?? null, asked.from ?? null, to ?? null, channel ?? null, groupBy]);
   return createHash('sha256').update(text).digest('base64url').slice(0, 16);
 }
 

@@ -184,10 +184,10 @@ function settingsFor(question: MetricsQuestion, limits: MetricsLimits): ClickHou
 
 /** The answer in api.md's order of members. `rows` are those of the statement, `asOf` is Unix seconds. */
 export function readMetricsAnswer(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): MetricsAnswer {
-  const { eventName, from, to, groupBy, limit } = question;
+  const { eventName, from, asked = { from }, to, groupBy, limit } = question;
   const head = {
     event_name: eventName ?? '*',
-    ...(from === undefined ? {} : { from }),
+    ...(asked.from === undefined || from === undefined ? {} : { from }),
     ...(to === undefined ? {} : { to }),
   };
   // Never later than the truth: cut, not rounded.

@@ -1,5 +1,6 @@
 import { RESULT } from '../../shared/channel.js';
 import type { Doorbell } from '../../shared/doorbell.js';
+import { ERROR_CODES, type ErrorCode } from '../../shared/errors.js';
 import type { RingProducer } from '../../shared/ring.js';
 
 /** What main needs to know of an answer beside its body. */
@@ -10,6 +11,8 @@ export interface ResultHead {
   readonly rowsThrough: number | undefined;
   readonly accepted: number;
   readonly refused: number;
+  /** Of a refusal. */
+  readonly code?: ErrorCode;
 }
 
 /** Answers into the ring to main. Those that wait for no rows wake main; the others the log thread does, after the sync. */
@@ -45,6 +48,7 @@ export class ResultsWriter {
     view.setUint32(at + RESULT.rowsThrough, head.rowsThrough ?? 0, true);
     view.setUint32(at + RESULT.accepted, head.accepted, true);
     view.setUint32(at + RESULT.refused, head.refused, true);
+    view.setUint32(at + RESULT.code, head.code === undefined ? 0 : ERROR_CODES.indexOf(head.code), true);
     if (typeof body === 'string') bytes.write(body, at + RESULT.headBytes, length, 'utf8');
     else bytes.set(body, at + RESULT.headBytes);
     this.#ring.commit(RESULT.headBytes + length);

@@ -3,6 +3,7 @@ import { Compile, type Validator } from 'typebox/compile';
 import { type ErrorCode, type ErrorDetail, messageOf } from '../../shared/errors.js';
 import { EVENT_LIMITS, type EventInput, eventSchema, MILLISECONDS_FROM } from '../../shared/event-schema.js';
 import { DETAILS_MAX, QUOTE_MAX_CHARS } from '../../shared/limits.js';
+import { retentionEdgeMs } from '../../shared/retention.js';
 import { parseUuid } from './event-id.js';
 import {
   compact,
@@ -23,6 +24,8 @@ import {
 export interface ValidationOptions {
   readonly channels: readonly string[];
   readonly futureToleranceS: number;
+  /** Absent: any timestamp of the past is taken. */
+  readonly retentionDays?: number | undefined;
 }
 
 /** An event that may be stored. The object is used again for the next one. */
@@ -42,18 +45,22 @@ export interface ValidEvent {
 
 /** Why an event is refused. */
 export class EventFault {
-  readonly code: ErrorCode = 'validation_error';
+  readonly code: ErrorCode;
   readonly details: readonly ErrorDetail[];
   /** The text is no JSON at all: in a bulk document that refuses the whole of it. */
   readonly notJson: boolean;
 
-  constructor(details: readonly ErrorDetail[], notJson = false) {
+  constructor(
+    details: readonly ErrorDetail[],
+    { code = 'validation_error', notJson = false }: { code?: ErrorCode; notJson?: boolean } = {},
+  ) {
+    this.code = code;
     this.details = details.slice(0, DETAILS_MAX);
     this.notJson = notJson;
   }
 
-  static at(path: string, message: string): EventFault {
-    return new EventFault([{ path, message }]);
+  static at(path: string, message: string, code?: ErrorCode): EventFault {
+    return new EventFault([{ path, message }], code === undefined ? {} : { code });
   }
 
   /** The rule that was broken, with the field's name. */
@@ -115,7 +122,7 @@ export class EventValidator {
     try {
       value = JSON.parse(text.toString('utf8', start, end));
     } catch (error) {
-      return new EventFault([{ path: '', message: `not valid JSON: ${reasonOf(error)}` }], true);
+      return new EventFault([{ path: '', message: `not valid JSON: ${reasonOf(error)}` }], { notJson: true });
     }
     if (!isUtf8(text.subarray(start, end))) return EventFault.at('', 'the event is not valid UTF-8');
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -126,7 +133,10 @@ export class EventValidator {
     if (!this.#whole.Check(value)) return new EventFault(this.#explain(value));
     const event = value as EventInput;
     const fault =
-      this.#checkLengths(event) ?? this.#checkTimestamp(event, arrivalMs, text, end) ?? this.#checkKey(event, key);
+      this.#checkLengths(event) ??
+      this.#checkTimestamp(event, arrivalMs, text, end) ??
+      this.#checkKey(event, key) ??
+      this.#checkAge(event, arrivalMs);
     return fault ?? this.#accept(text, event, key);
   }
 
@@ -190,6 +200,14 @@ export class EventValidator {
     return inTime && isWhole(text, this.#survey.timestampStart, end)
       ? undefined
       : EventFault.at('/timestamp', this.#rules.timestamp);
+  }
+
+  /** Last: an event that is wrong is wrong, however old. */
+  #checkAge({ timestamp }: EventInput, arrivalMs: number): EventFault | undefined {
+    const edgeMs = retentionEdgeMs(this.#options.retentionDays, arrivalMs);
+    if (toMs(timestamp) >= edgeMs) return undefined;
+    const since = new Date(edgeMs).toISOString().slice(0, 10);
+    return EventFault.at('/timestamp', `is older than what is kept, which is ${since} on`, 'timestamp_too_old');
   }
 
   #checkKey(event: EventInput, key: string): EventFault | undefined {

@@ -10,7 +10,8 @@ import {
 } from '../../shared/channel.js';
 import type { LogLevel } from '../../shared/config.js';
 import { Doorbell, Sleeper } from '../../shared/doorbell.js';
-import { RequestError, statusOf } from '../../shared/errors.js';
+import { type ErrorCode, RequestError, statusOf } from '../../shared/errors.js';
+import { ForgottenUsers } from '../../shared/forgotten-users.js';
 import { createLogger, type Logger } from '../../shared/log.js';
 import { RingConsumer, RingProducer } from '../../shared/ring.js';
 import { BulkJob } from './bulk-job.js';
@@ -41,6 +42,9 @@ export interface EncoderTask {
   readonly logLevel: LogLevel;
   readonly channels: readonly string[];
   readonly futureToleranceS: number;
+  readonly retentionDays: number | undefined;
+  /** Memory of ForgottenUsers. */
+  readonly forgottenUsers: SharedArrayBuffer;
   readonly bodyMaxBytes: number;
   readonly bulkMaxEvents: number;
 }
@@ -88,7 +92,7 @@ class Encoder {
     const mainBell = new Doorbell(task.mainBell, () => task.wakeMain.postMessage(0));
     this.#results = new ResultsWriter(new RingProducer(task.channel.results), mainBell);
     this.#rows = new RowsWriter(new RingProducer(task.channel.rows), new Doorbell(task.logBell));
-    this.#events = new EventEncoder(task);
+    this.#events = new EventEncoder(task, new ForgottenUsers(task.forgottenUsers));
     this.#stages = new BulkStages(task.channel);
   }
 
@@ -199,9 +203,12 @@ class Encoder {
   #encodeSingle(number: number, text: Buffer, start: number, end: number, arrivalUs: number, key: string): void {
     const outcome = this.#events.encode(text, start, end, arrivalUs, key, this.#rows.sink);
     if (outcome instanceof EventFault) {
-      const body = JSON.stringify({ error: outcome.error, code: outcome.code, details: outcome.details });
-      const status = statusOf(outcome.code);
-      this.#results.write({ number, status, rowsThrough: undefined, accepted: 0, refused: 1 }, body);
+      const { error, code, details } = outcome;
+      const body = JSON.stringify({ error, code, details });
+      this.#results.write(
+        { number, status: statusOf(code), rowsThrough: undefined, accepted: 0, refused: 1, code },
+        body,
+      );
       return;
     }
     this.#rows.rowDone();
@@ -261,6 +268,7 @@ class Encoder {
         rowsThrough: job.accepted > 0 ? this.#rows.through : undefined,
         accepted: job.accepted,
         refused: job.rejected,
+        code: 'validation_error',
       },
       body,
     );
@@ -290,13 +298,13 @@ class Encoder {
       this.#log.error({ err: error, request: number }, 'a request could not be worked off');
       refusal = new RequestError('internal_error', 'the server failed on this request');
     }
-    const { status, body } = describe(refusal as RequestError);
-    this.#results.write({ number, status, rowsThrough: undefined, accepted: 0, refused: 1 }, body);
+    const { status, code, body } = describe(refusal as RequestError);
+    this.#results.write({ number, status, rowsThrough: undefined, accepted: 0, refused: 1, code }, body);
   }
 }
 
-function describe(error: RequestError): { status: number; body: string } {
-  return { status: error.status, body: JSON.stringify(error.body()) };
+function describe(error: RequestError): { status: number; code: ErrorCode; body: string } {
+  return { status: error.status, code: error.code, body: JSON.stringify(error.body()) };
 }
 
 function encodingOf(flags: number): (typeof ENCODINGS)[number] {

@@ -22,6 +22,9 @@ describe('what cannot be meant exits 2, says why, and does nothing', () => {
     ['no command of the group', ['wal', 'vanish'], /unknown command 'vanish'/],
     ['no log there', ['wal', 'verify', '/nowhere'], /there is no write-ahead log: \/nowhere does not exist/],
     ['no log to audit', ['audit'], /there is no write-ahead log: .*wal does not exist/],
+    ['nobody to forget', ['forget'], /required option '--user-id <id>' not specified/],
+    ['no id', ['forget', '--user-id', ''], /--user-id: expected 1–256 bytes/],
+    ['an id too long', ['forget', '--user-id', '€'.repeat(86)], /--user-id: expected 1–256 bytes/],
     ['bad variable', ['audit', '--port', 'x'], /--port: expected/],
   ];
   for (const [name, args, expected] of cases) {
@@ -34,7 +37,7 @@ describe('what cannot be meant exits 2, says why, and does nothing', () => {
 });
 
 test('every group and command explains itself, exit codes included, in 120 columns', async () => {
-  for (const args of [['dead-letter'], ['dead-letter', 'purge'], ['wal'], ['wal', 'replay'], ['audit']]) {
+  for (const args of [['dead-letter'], ['dead-letter', 'purge'], ['wal'], ['wal', 'replay'], ['audit'], ['forget']]) {
     const { code, stdout, stderr } = await penstock([...args, '--help'], { dataDir });
     assert.deepEqual([code, stderr], [0, ''], args.join(' '));
     assert.match(stdout, new RegExp(`^Usage: penstock ${args.join(' ')}`));

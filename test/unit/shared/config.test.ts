@@ -58,6 +58,7 @@ describe('defaults', () => {
       flushIntervalMs: 1000,
       walMaxBytes: 8 * GIB,
       walKeepMs: 0,
+      retentionDays: undefined,
       deadLetterMaxBytes: GIB,
       clickhouseUrl: undefined,
       clickhouseUser: 'default',
@@ -113,6 +114,17 @@ describe('names', () => {
       assert.deepEqual(byFlag, fromEnv({}), `the documented default of ${row.name} reads as the default`);
     }
   });
+});
+
+test('retention is a whole number of days, or absent', () => {
+  assert.equal(fromEnv({ PENSTOCK_RETENTION_DAYS: '30' }).retentionDays, 30);
+  assert.equal(fromEnv({ PENSTOCK_RETENTION_DAYS: '' }).retentionDays, undefined);
+  for (const value of ['0', '-1', '1.5', 'forever', '36501']) {
+    refuses(
+      { PENSTOCK_RETENTION_DAYS: value },
+      /PENSTOCK_RETENTION_DAYS: expected a whole number from 1 to 36500, got/,
+    );
+  }
 });
 
 describe('what Kubernetes injects for a service called penstock', () => {

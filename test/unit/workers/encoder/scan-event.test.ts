@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
+import { createForgottenUsers, ForgottenUsers } from '../../../../src/shared/forgotten-users.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
 import { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
 import { EventScanner } from '../../../../src/workers/encoder/scan-event.js';
+import { sipHash128 } from '../../../../src/shared/sip-hash.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
 import { JSON_TEXTS, mutate, Random } from '../../../support/json-texts.js';
 import { tries } from '../../../support/property.js';
@@ -14,7 +17,14 @@ const OPTIONS = { channels: ['web', 'mobile', 'api', 'email', 'push', 'größe']
 const NOW_US = 1_764_000_000_000_000;
 const CASES = Number(process.env['SCAN_CASES'] ?? 30_000);
 
-const encoder = new EventEncoder(OPTIONS);
+const plainEncoder = new EventEncoder(OPTIONS);
+/** Keeps 30 days, 2025-10-25 on, and has been told to forget. */
+const forgotten = new ForgottenUsers(createForgottenUsers());
+for (const id of ['usér_123', 'u', '"']) {
+  forgotten.add({ crc32: crc32(id), hash: sipHash128(Buffer.from(id)) });
+}
+const keepingEncoder = new EventEncoder({ ...OPTIONS, retentionDays: 30 }, forgotten);
+const EDGE_S = Date.UTC(2025, 9, 25) / 1000;
 const scanner = new EventScanner(OPTIONS);
 const fast = new Sink(Buffer.alloc(64 * 1024));
 const readable = new Sink(Buffer.alloc(64 * 1024));
@@ -29,6 +39,12 @@ function surrounded(text: Buffer): { bytes: Buffer; start: number; end: number }
 /** Holds both ways to the same verdict, bytes, id and messages; tells whether the scanner took the text. */
 function compare(text: Buffer, about: string): boolean {
   const { bytes, start, end } = surrounded(text);
+  compareIn(plainEncoder, bytes, start, end, about);
+  compareIn(keepingEncoder, bytes, start, end, about);
+  return scanner.scan(bytes, start, end, NOW_US / 1000);
+}
+
+function compareIn(encoder: EventEncoder, bytes: Buffer, start: number, end: number, about: string): void {
   fast.at = 0;
   readable.at = 0;
   const one = encoder.encode(bytes, start, end, NOW_US, '', fast);
@@ -44,7 +60,6 @@ function compare(text: Buffer, about: string): boolean {
       `${about}: rows differ`,
     );
   }
-  return scanner.scan(bytes, start, end, NOW_US / 1000);
 }
 
 const plainText = fc.string({ minLength: 1, maxLength: 60, unit: 'grapheme' });
@@ -63,6 +78,10 @@ const event = fc.record(
         -1,
         1.5,
         1_764_000_061,
+        EDGE_S,
+        EDGE_S - 1,
+        EDGE_S * 1000,
+        EDGE_S * 1000 - 1,
         1e11,
         1e11 - 1,
         1_764_000_060_000,
@@ -92,8 +111,8 @@ const plainEvent = fc.record(
   {
     event_name: word,
     channel: fc.constantFrom('web', 'größe'),
-    user_id: word,
-    timestamp: fc.integer({ min: 1, max: 1_764_000_060 }),
+    user_id: fc.oneof(word, fc.constantFrom('usér_123', 'u')),
+    timestamp: fc.integer({ min: EDGE_S - 10 * 86_400, max: 1_764_000_060 }),
     campaign_id: fc.option(word),
     tags: fc.option(fc.array(word, { maxLength: 4 })),
     metadata: fc.option(fc.dictionary(word, fc.jsonValue({ maxDepth: 2 }), { maxKeys: 5 })),
@@ -179,4 +198,35 @@ test('valid events with mutated bytes are the same in one pass', (t) => {
     if (compare(text, `SCAN_SEED=${seed}, case ${i}: ${text.toString('latin1').slice(0, 400)}`)) taken += 1;
   }
   assert.ok(taken > CASES / 100, `of ${CASES} mutated events ${taken} were still plain: enough to see a difference`);
+});
+
+function outcomeOf(fields: Readonly<Record<string, unknown>>, indent?: number): string {
+  const good = { event_name: 'a', channel: 'web', user_id: 'someone', timestamp: EDGE_S };
+  const text = Buffer.from(JSON.stringify({ ...good, ...fields }, undefined, indent));
+  fast.at = 0;
+  const outcome = keepingEncoder.encode(text, 0, text.length, NOW_US, '', fast);
+  return outcome instanceof EventFault ? `${outcome.code}: ${outcome.error}` : 'taken';
+}
+
+test('what is older than the edge of retention is refused with a code of its own, to the millisecond', () => {
+  const tooOld = 'timestamp_too_old: timestamp is older than what is kept, which is 2025-10-25 on';
+  assert.equal(outcomeOf({}), 'taken');
+  assert.equal(outcomeOf({ timestamp: EDGE_S * 1000 }), 'taken');
+  assert.equal(outcomeOf({ timestamp: EDGE_S - 1 }), tooOld);
+  assert.equal(outcomeOf({ timestamp: EDGE_S * 1000 - 1 }), tooOld);
+  assert.equal(outcomeOf({ timestamp: 1 }), tooOld);
+  assert.match(outcomeOf({ timestamp: 1, user_id: '' }), /^validation_error: user_id must be/);
+  assert.match(outcomeOf({ timestamp: 1.5 }), /^validation_error: timestamp must be/);
+});
+
+test('the events of a forgotten user are refused, however the id is spelt, and those of no other', () => {
+  const refused = 'user_forgotten: user_id is of a user who is to be forgotten';
+  for (const id of ['usér_123', 'u', '"']) assert.equal(outcomeOf({ user_id: id }), refused);
+  for (const id of ['user_123', 'U', 'uu', '"u']) assert.equal(outcomeOf({ user_id: id }), 'taken');
+  fast.at = 0;
+  const escaped = Buffer.from(
+    String.raw`{"event_name":"a","channel":"web","user_id":"usér_123","timestamp":1764000000}`,
+  );
+  const outcome = keepingEncoder.encode(escaped, 0, escaped.length, NOW_US, '', fast);
+  assert.ok(outcome instanceof EventFault && outcome.code === 'user_forgotten' && fast.at === 0);
 });

@@ -1,0 +1,218 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { crc32 } from 'node:zlib';
+import { tableName } from '../../src/shared/clickhouse/client.js';
+import { daysToRebuild, deleteForgotten, forgetUsers } from '../../src/shared/clickhouse/forget.js';
+import { sipHash128 } from '../../src/shared/sip-hash.js';
+import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+
+/** Users are forgotten in ClickHouse: rows, numbers, and days that must be rebuilt, whatever dies on the way. */
+
+let clickhouse: TestClickHouse;
+before(async () => {
+  clickhouse = await startTestClickHouse();
+});
+after(async () => {
+  await clickhouse.stop();
+});
+
+async function run(query: string): Promise<void> {
+  await clickhouse.client.command({ query, clickhouse_settings: { wait_end_of_query: 1, async_insert: 0 } });
+}
+
+async function ask(query: string): Promise<unknown[][]> {
+  const result = await clickhouse.client.query({
+    query,
+    format: 'JSONCompactEachRow',
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 0 },
+  });
+  return result.json();
+}
+
+const userOf = (id: string) => {
+  const hash = sipHash128(Buffer.from(id));
+  return { hash: hash.toString('hex').toUpperCase(), crc32: crc32(id) };
+};
+
+/** 100 users with 30 events each, over 10 days and two names; all of them numbered. */
+async function newDatabase(): Promise<{ database: string; t: (table: string) => string }> {
+  const database = await clickhouse.newDatabase();
+  const t = (table: string): string => tableName(database, table);
+  await run(
+    `INSERT INTO ${t('events')} (event_id, event_name, channel, user_id, ts, received_at)
+     SELECT generateUUIDv4(), if(number % 2 = 0, 'a', 'b'), 'web', concat('user ', toString(intDiv(number, 30))),
+       toDateTime64('2026-02-25 00:00:00', 3, 'UTC') + INTERVAL number % 10 DAY, toDateTime64('2026-03-10 00:00:00', 6, 'UTC')
+     FROM numbers(3000)`,
+  );
+  await run(
+    `INSERT INTO ${t('rollup_users')} SELECT sipHash128(concat('user ', toString(number))), number + 1 FROM numbers(100)`,
+  );
+  return { database, t };
+}
+
+const NUMBERS = "SELECT count(), uniqExact(uid), max(uid), countIf(hash = unhex(repeat('00', 16)))";
+
+/** Exceptions that are open: how many days are held, and how many are wanted. */
+async function open(t: (table: string) => string): Promise<unknown[]> {
+  const [row] = await ask(
+    `SELECT countIf(w = 0), countIf(w = 1) FROM (SELECT max(wanted) AS w FROM ${t('rollup_exceptions')}
+     GROUP BY event_name, day, request HAVING max(done) = 0)`,
+  );
+  return row ?? [];
+}
+
+test('hashes are those of ClickHouse, whatever the length', async () => {
+  const texts = [...Array(70).keys(), 255, 256].map((length) => randomBytes(length).toString('hex').slice(0, length));
+  texts.push('größe', '€'.repeat(85));
+  const client = clickhouse.client;
+  const result = await client.query({
+    query: 'SELECT hex(sipHash128(arrayJoin({texts:Array(String)}) AS text)), CRC32(text)',
+    query_params: { texts },
+    format: 'JSONCompactEachRow',
+  });
+  assert.deepEqual(
+    await result.json(),
+    texts.map((text) => [userOf(text).hash, userOf(text).crc32]),
+  );
+});
+
+test('rows and numbers go, the days are asked for, and nothing of anybody else is touched', async () => {
+  const { database, t } = await newDatabase();
+  const users = ['user 7', 'user 99', 'never seen'].map(userOf);
+  const erased = await forgetUsers(clickhouse.client, database, users);
+  // 30 rows of each, of one name on each of ten days, and all names.
+  assert.deepEqual([erased.rows, erased.days], [60, 20]);
+  assert.equal(await daysToRebuild(clickhouse.client, database, erased.rebuild), 20);
+  assert.deepEqual(await open(t), [0, 20]);
+  assert.deepEqual(
+    await ask(
+      `SELECT event_name, countDistinct(day), min(day), max(day) FROM ${t('rollup_exceptions')} GROUP BY event_name ORDER BY event_name`,
+    ),
+    [
+      ['', 10, 20_509, 20_518],
+      ['a', 5, 20_509, 20_517],
+      ['b', 5, 20_510, 20_518],
+    ],
+  );
+  assert.deepEqual(
+    await ask(`SELECT count(), uniqExact(user_id), countIf(user_id IN ('user 7', 'user 99')) FROM ${t('events')}`),
+    [[2940, 98, 0]],
+  );
+  // No number is free again, the highest, 100, no more than any other.
+  assert.deepEqual(await ask(`${NUMBERS} FROM ${t('rollup_users')}`), [[100, 100, 100, 2]]);
+  assert.deepEqual(await ask(`SELECT count() FROM ${t('rollup_users')} WHERE hash = sipHash128('user 7')`), [[0]]);
+  assert.deepEqual(await ask(`SELECT uniqExact(hash), count() FROM ${t('forgotten_users')}`), [[3, 3]]);
+  // Nobody's id is in what ClickHouse remembers of this.
+  assert.deepEqual(
+    await ask(
+      `SELECT count() > 0, countIf(command LIKE '%user%99%') FROM system.mutations WHERE database = '${database}'`,
+    ),
+    [[1, 0]],
+  );
+
+  // A second time there is nothing to do, and the rebuilding of the first goes on.
+  const again = await forgetUsers(clickhouse.client, database, users);
+  assert.deepEqual([again.rows, again.days], [0, 0]);
+  assert.deepEqual(await open(t), [0, 20]);
+  await run(
+    `INSERT INTO ${t('rollup_exceptions')} (event_name, day, request, done) SELECT DISTINCT event_name, day, ${erased.rebuild}, 1 FROM ${t('rollup_exceptions')}`,
+  );
+  assert.equal(await daysToRebuild(clickhouse.client, database, erased.rebuild), 0);
+});
+
+test('while rows are being deleted their days are held: answered from raw rows, not rebuilt', async () => {
+  const { database, t } = await newDatabase();
+  await run(`SYSTEM STOP MERGES ${t('events')}`);
+  const erasing = forgetUsers(clickhouse.client, database, [userOf('user 7')]);
+  const seen: unknown[] = [];
+  while (seen.at(-1) !== '20,0') seen.push(String(await open(t)));
+  assert.deepEqual(await ask(`SELECT uniqExact(hash) FROM ${t('forgotten_users')}`), [[1]]);
+  await run(`SYSTEM START MERGES ${t('events')}`);
+  assert.equal((await erasing).days, 20);
+  assert.deepEqual(await open(t), [0, 20]);
+  assert.ok(!seen.includes('0,20'));
+});
+
+test('two commands at once, for the same user and for others, end as one after the other', async () => {
+  const { database, t } = await newDatabase();
+  const of = (...ids: string[]) => forgetUsers(clickhouse.client, database, ids.map(userOf));
+  await Promise.all([of('user 1', 'user 2'), of('user 2'), of('user 3'), of('user 100')]);
+  assert.deepEqual(await ask(`SELECT count(), uniqExact(user_id) FROM ${t('events')}`), [[2910, 97]]);
+  const [held] = await open(t);
+  assert.equal(held, 0);
+  const [numbers] = await ask(
+    `SELECT uniqExact(uid), max(uid), uniqExactIf(hash, hash != unhex(repeat('00', 16))) FROM ${t('rollup_users')}`,
+  );
+  assert.deepEqual(numbers, [100, 100, 97]);
+});
+
+/** As if it had been asked two hours ago. */
+async function list(t: (table: string) => string, id: string, request: number): Promise<void> {
+  const { hash, crc32: crc } = userOf(id);
+  await run(
+    `INSERT INTO ${t('forgotten_users')} VALUES (unhex('${hash}'), ${crc}, ${request}, now64(6) - INTERVAL 2 HOUR)`,
+  );
+}
+
+test('what comes in of a forgotten user later is deleted, and only then is anything done', async () => {
+  const { database, t } = await newDatabase();
+  const { client } = clickhouse;
+  assert.deepEqual((await deleteForgotten(client, database)).rows, 0);
+  await forgetUsers(client, database, [userOf('user 5')]);
+  const arrive = (id: string, receivedAt: string) =>
+    run(
+      `INSERT INTO ${t('events')} (event_id, event_name, channel, user_id, ts, received_at)
+       SELECT generateUUIDv4(), 'late', 'web', '${id}', toDateTime64('2026-02-26 00:00:00', 3, 'UTC'), '${receivedAt}'`,
+    );
+  await list(t, 'user 6', 11);
+  await arrive('user 5', '2026-03-11 00:00:00');
+  const first = await deleteForgotten(client, database);
+  assert.deepEqual(
+    [first.rows, first.days],
+    [30, 20],
+    'user 6; user 5 was listed just now: the command is still at it',
+  );
+  assert.deepEqual((await deleteForgotten(client, database)).rows, 0);
+  assert.deepEqual(await ask(`SELECT countIf(user_id = 'user 6'), countIf(user_id = 'user 5') FROM ${t('events')}`), [
+    [0, 1],
+  ]);
+
+  // Only rows of batches announced since then are looked at, those whose time is not known among them.
+  await list(t, 'user 8', 12);
+  await run(`ALTER TABLE ${t('rollup_users')} DELETE WHERE 1 SETTINGS mutations_sync = 2`);
+  const sinceThen = () => deleteForgotten(client, database, new Date());
+  assert.equal((await sinceThen()).rows, 0);
+  const announce = (from: string, to: string) =>
+    run(
+      `INSERT INTO ${t('segments')} (token, state, received_from, received_to) SELECT 'x', 'completion', '${from}', '${to}'`,
+    );
+  await announce('2026-03-10 00:00:01', '2026-03-12 00:00:00');
+  assert.equal((await sinceThen()).rows, 0);
+  await announce('2026-03-10 00:00:00', '2026-03-10 00:00:00');
+  const late = await sinceThen();
+  assert.deepEqual([late.rows, late.days], [30, 20]);
+  await list(t, 'user 9', 13);
+  await run(`TRUNCATE TABLE ${t('segments')}`);
+  await run(`INSERT INTO ${t('segments')} (token, state) SELECT 'x', 'completion'`);
+  assert.equal((await sinceThen()).rows, 30);
+});
+
+test('what a command left behind that died, before its rows were deleted or after, is finished', async () => {
+  const { database, t } = await newDatabase();
+  const hold = (request: number) =>
+    run(
+      `INSERT INTO ${t('rollup_exceptions')} (event_name, day, request, reason, wanted) SELECT DISTINCT event_name, toUInt32(toDate(ts)), ${request}, 'forget (held)', 0
+       FROM ${t('events')} WHERE user_id = 'user 4'`,
+    );
+  await list(t, 'user 4', 21);
+  await hold(21);
+  await list(t, 'user 4', 22);
+  await hold(22);
+  await run(`ALTER TABLE ${t('events')} DELETE WHERE user_id = 'user 4' SETTINGS mutations_sync = 2`);
+  assert.deepEqual(await open(t), [20, 0]);
+  const finished = await deleteForgotten(clickhouse.client, database, new Date());
+  assert.deepEqual([finished.rows, finished.days], [0, 10]);
+  assert.deepEqual(await open(t), [0, 10]);
+  assert.deepEqual(await ask(`SELECT count() FROM ${t('rollup_users')} WHERE hash = sipHash128('user 4')`), [[0]]);
+});
