@@ -110,6 +110,7 @@ export class Flusher {
       flow: this.#flow,
       logLevel: this.#config.logLevel,
       clickhouse: { url, user, password, database },
+      retentionDays: this.#config.retentionDays,
       shipped: fromShipper.port2,
       stop: stop.port2,
     };

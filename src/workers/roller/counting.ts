@@ -35,7 +35,7 @@ export interface CountingOptions {
   readonly exceptions: Exceptions;
   /** Event names that are rolled, at most. */
   readonly namesMax: number;
-  /** Ended UTC days before this one are gone: Unix ms; rows before it are left out. */
+  /** Unix ms from which rows are kept; -Infinity: all are. */
   readonly keptFromMs: () => number;
 }
 
@@ -128,7 +128,7 @@ export class Counting {
         }
         this.#names.add(group.eventName);
       }
-      groups.push(edge === 0 ? group : since(group, edge));
+      groups.push(edge === -Infinity ? group : since(group, edge));
     }
     return groups;
   }

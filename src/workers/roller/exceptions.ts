@@ -52,7 +52,7 @@ export class Exceptions {
   }
 
   async reset(): Promise<void> {
-    const query = `SELECT event_name, day, request, any(reason), max(done), max(generation) FROM ${this.#table}
+    const query = `SELECT event_name, day, request, any(reason), max(done), max(generation), max(wanted) FROM ${this.#table}
       GROUP BY event_name, day, request FORMAT RowBinary`;
     const reader = new BinaryReader(await readBinary(this.#client, query, this.#signal));
     this.#generations.clear();
@@ -65,11 +65,13 @@ export class Exceptions {
       const reason = reader.string();
       const done = reader.uint8() === 1;
       const generation = reader.int64();
+      const wanted = reader.uint8() === 1;
       const key = `${day} ${eventName}`;
       this.#generations.set(key, Math.max(generation, this.#generations.get(key) ?? 0));
       if (done) continue;
       if (reason === LASTING_REASONS.names) this.namesOverflow = true;
-      else if (reason !== LASTING_REASONS.users) this.#open.push({ eventName, day, request });
+      // One that is held is rebuilt when whoever holds it says so.
+      else if (wanted && reason !== LASTING_REASONS.users) this.#open.push({ eventName, day, request });
     }
   }
 

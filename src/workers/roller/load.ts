@@ -4,6 +4,7 @@ import { LEVEL } from './commit.js';
 import { cellOf, type Cell, type GenerationOf, MINUTE_MS, MINUTES_OF_DAY } from './deltas.js';
 import {
   BinaryReader,
+  isRemembered,
   quoteText,
   readBinary,
   readRowGroups,
@@ -48,7 +49,7 @@ export async function readMinutes(
     ].join(' AND '),
   );
   const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')} FINAL
-    WHERE ${anyOf(conditions)} GROUP BY event_name, channel FORMAT RowBinary`;
+    WHERE (${anyOf(conditions)}) AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
   return readRowGroups(await readBinary(client, query, signal, FINAL_SETTINGS));
 }
 

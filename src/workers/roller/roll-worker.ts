@@ -5,7 +5,9 @@ import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/clie
 import type { LogLevel } from '../../shared/config.js';
 import { Counters } from '../../shared/counters.js';
 import { createLogger } from '../../shared/log.js';
+import { retentionEdgeMs } from '../../shared/retention.js';
 import { backoffMs } from '../flusher/retry.js';
+import { Housekeeping } from './housekeeping.js';
 import { Roller } from './roller.js';
 import { Shipped } from './shipped.js';
 
@@ -20,6 +22,7 @@ export interface RollWorkerData {
     readonly password: string;
     readonly database: string;
   };
+  readonly retentionDays: number | undefined;
   /** ShippedMessages from the shipper. */
   readonly shipped: MessagePort;
   /** From main: any message ends the thread. */
@@ -33,7 +36,7 @@ const REQUEST_TIMEOUT_MS = 300_000;
 /** Of the time that a step took, this share is left to others before the next one of a backlog. */
 const REST = 0.25;
 
-async function run({ flow, logLevel, clickhouse, shipped, stop }: RollWorkerData): Promise<void> {
+async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }: RollWorkerData): Promise<void> {
   const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
   const client = createClickHouse({ ...clickhouse, requestTimeoutMs: REQUEST_TIMEOUT_MS, maxOpenConnections: 2 });
   const counters = new Counters(flow.counters);
@@ -51,8 +54,9 @@ async function run({ flow, logLevel, clickhouse, shipped, stop }: RollWorkerData
       segments.caughtUp();
       Atomics.store(slots, FLOW_SLOT.rollupReady, 1);
     },
-    keptFromMs: () => 0,
+    keptFromMs: () => retentionEdgeMs(retentionDays, Date.now()),
   });
+  const housekeeping = new Housekeeping({ client, database: clickhouse.database, retentionDays, log });
   let wake = (): void => undefined;
   const greeted = new Promise<void>((resolve) => {
     shipped.on('message', ({ ordinal, batches }: ShippedMessage) => {
@@ -80,6 +84,7 @@ async function run({ flow, logLevel, clickhouse, shipped, stop }: RollWorkerData
   for (let failures = 0; !stopping.signal.aborted;) {
     const from = performance.now();
     try {
+      await housekeeping.whenDue();
       const worked = await roller.step();
       if (failures > 0) log.info({ failures }, 'rolling goes on');
       failures = 0;

@@ -13,7 +13,7 @@ import { Fence, FenceBroken } from './fence.js';
 import { Identities } from './identities.js';
 import { nextWindow, noteRolled, partsOfWindow, readPending, readRolled, receivedBetween } from './pending.js';
 import { rebuildDay } from './rebuild.js';
-import { readBinary, readRowGroups, ROW_GROUP_COLUMNS } from './rows.js';
+import { isRemembered, readBinary, readRowGroups, ROW_GROUP_COLUMNS } from './rows.js';
 import { UserNumbers } from './user-numbers.js';
 
 /**
@@ -258,7 +258,7 @@ export class Roller {
     const { client, database, signal } = this.#options;
     for (const part of await partsOfWindow(client, database, window, signal)) {
       const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
-        WHERE ${receivedBetween(part.fromUs, part.toUs)} GROUP BY event_name, channel FORMAT RowBinary`;
+        WHERE ${receivedBetween(part.fromUs, part.toUs)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
       const groups = readRowGroups(await readBinary(client, query, signal));
       await this.#commit(await this.#counting.countRows(groups, Date.now()));
     }

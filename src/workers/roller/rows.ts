@@ -1,4 +1,5 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
+import { tableName } from '../../shared/clickhouse/client.js';
 
 /**
  * Reading in columns: what the roller asks ClickHouse for comes grouped by (event name, channel), one array a column, so that
@@ -21,6 +22,11 @@ export interface RowGroup {
 /** The columns that `readRowGroups` expects, out of `events`. */
 export const ROW_GROUP_COLUMNS = `event_name, channel, groupArray(toUnixTimestamp64Milli(ts)), groupArray(event_id),
   groupArray(reinterpretAsUInt128(sipHash128(user_id)))`;
+
+/** SQL that is true of rows of users who are not forgotten. Theirs may come once more, until they are deleted again. */
+export function isRemembered(database: string): string {
+  return `sipHash128(user_id) NOT IN (SELECT hash FROM ${tableName(database, 'forgotten_users')})`;
+}
 
 /** Reading must not take the processors from inserts, and must not be cut short without a word. */
 export const READ_SETTINGS: ClickHouseSettings = {
