@@ -5,12 +5,13 @@ import { Counters, createCounters } from '../shared/counters.js';
 import { announce, createLogger, type Logger } from '../shared/log.js';
 import { VERSION } from '../shared/version.js';
 import { walDirectory } from '../workers/flusher/wal/file-system.js';
+import { AnswerTally } from './answer-tally.js';
 import { ClickHouseLink } from './clickhouse-link.js';
 import { DataDirLock } from './data-dir-lock.js';
 import { Flusher } from './flusher.js';
 import { ForgottenList } from './forgotten-list.js';
 import { Ingestion } from './ingestion.js';
-import { type Listeners, openListeners } from './listeners.js';
+import { type Listeners, openListeners, type RollupState } from './listeners.js';
 import { PrometheusPage } from './prometheus.js';
 import { type ReadinessReport, reportReadiness } from './readiness.js';
 import { type ShutdownSteps, shutDown } from './shutdown.js';
@@ -19,6 +20,9 @@ import { type ShutdownSteps, shutDown } from './shutdown.js';
 
 /** A part without which nothing can be accepted has ended; the log is recovered by the next start (sysexits: EX_SOFTWARE). */
 const EXIT_BROKEN = 70;
+
+/** Until a roller says otherwise. */
+const NOTHING_ROLLED: RollupState = { state: () => 'behind', asOf: () => 0 };
 
 interface Parts {
   readonly config: Config;
@@ -29,6 +33,8 @@ interface Parts {
   readonly ingestion: Ingestion;
   readonly clickhouse: ClickHouseLink;
   readonly forgotten: ForgottenList;
+  readonly rollups: RollupState;
+  readonly tally: AnswerTally;
 }
 
 export async function serve(config: Config): Promise<void> {
@@ -77,7 +83,8 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
     memory: ingestion.encoders.forgottenUsers,
     log,
   });
-  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten };
+  const tally = new AnswerTally();
+  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups: NOTHING_ROLLED, tally };
 }
 
 function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {
@@ -94,11 +101,12 @@ function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): Readine
 }
 
 function prometheusOf(parts: Parts): PrometheusPage {
-  const { counters, flusher, ingestion, clickhouse } = parts;
+  const { counters, flusher, ingestion, clickhouse, tally } = parts;
   return new PrometheusPage({
     counters,
     latency: ingestion.latency,
     refusals: ingestion.responder.refusals,
+    answers: tally,
     version: VERSION,
     now: () => ({
       openRequests: ingestion.requests.open,

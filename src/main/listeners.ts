@@ -2,6 +2,7 @@ import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
 import type { Config } from '../shared/config.js';
 import { messageOf, RequestError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
+import type { AnswerTally } from './answer-tally.js';
 import type { ClickHouseLink } from './clickhouse-link.js';
 import type { Flusher } from './flusher.js';
 import type { Ingestion } from './ingestion.js';
@@ -24,6 +25,16 @@ export interface ListenerParts {
   readonly clickhouse: ClickHouseLink;
   readonly readiness: Readiness;
   readonly prometheus: PrometheusPage;
+  readonly rollups: RollupState;
+  readonly tally: AnswerTally;
+}
+
+/** What this instance knows of the rollups. */
+export interface RollupState {
+  /** `behind` while they have not caught up with what was shipped, or lag: answers come from raw rows then. */
+  readonly state: () => 'ready' | 'behind';
+  /** Unix seconds with fraction: every event that this instance acknowledged before it is in them. */
+  readonly asOf: () => number;
 }
 
 const READ = ['GET', 'HEAD'] as const;
@@ -91,7 +102,7 @@ function everyOne(paths: readonly string[], methods: readonly string[]): Record<
 
 function mountPublic(
   app: TemplatedApp,
-  { config, log, ingestion, flusher, clickhouse, readiness }: ListenerParts,
+  { config, log, ingestion, flusher, clickhouse, readiness, rollups, tally }: ListenerParts,
   open: OpenQuestions,
 ): void {
   mountEvents(app, ingestion.intake);
@@ -103,7 +114,10 @@ function mountPublic(
     timeoutMs: config.metricsTimeoutMs,
     concurrency: config.metricsConcurrency,
     retentionDays: config.retentionDays,
-    asOf: () => flusher.asOfShipped(),
+    rollups: rollups.state,
+    asOfShipped: () => flusher.asOfShipped(),
+    asOfRolled: rollups.asOf,
+    tally,
     log,
     open,
   });

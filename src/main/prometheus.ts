@@ -1,5 +1,6 @@
 import { Counter as PromCounter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Counter, Counters } from '../shared/counters.js';
+import type { AnswerTally } from './answer-tally.js';
 import { LATENCY_BOUNDS_S, type LatencyHistogram } from './latency.js';
 
 /**
@@ -11,6 +12,7 @@ export interface PrometheusSources {
   readonly counters: Counters;
   readonly latency: LatencyHistogram;
   readonly refusals: ReadonlyMap<string, number>;
+  readonly answers: AnswerTally;
   readonly version: string;
   /** What stands for the moment: read at each scrape. */
   readonly now: () => {
@@ -145,6 +147,8 @@ export class PrometheusPage {
   readonly #registry = new Registry();
   readonly #counted: readonly { series: Series; metric: PromCounter }[];
   readonly #refusals: PromCounter<'code'>;
+  readonly #answers: PromCounter<'source' | 'reason'>;
+  readonly #repeated: PromCounter;
   readonly #gauges: ReadonlyMap<string, Gauge>;
   readonly #info: Gauge<'version'>;
 
@@ -159,6 +163,17 @@ export class PrometheusPage {
       name: 'penstock_requests_refused_total',
       help: 'Event requests answered with an error, by its code.',
       labelNames: ['code'],
+      registers,
+    });
+    this.#answers = new PromCounter({
+      name: 'penstock_metrics_answers_total',
+      help: 'Metrics questions answered, by what from (rollups or raw rows), and why from raw rows.',
+      labelNames: ['source', 'reason'],
+      registers,
+    });
+    this.#repeated = new PromCounter({
+      name: 'penstock_metrics_repeats_total',
+      help: 'Times that a metrics question was put to the rollups again because days had been excepted from them meanwhile.',
       registers,
     });
     const gauge = (name: string, help: string): [string, Gauge] => [name, new Gauge({ name, help, registers })];
@@ -191,13 +206,18 @@ export class PrometheusPage {
 
   /** The page; what prom-client does not offer, a histogram that was counted elsewhere, is written behind it. */
   async render(): Promise<string> {
-    const { counters, refusals, version, now } = this.#sources;
+    const { counters, refusals, answers, version, now } = this.#sources;
     for (const { series, metric } of this.#counted) {
       metric.reset();
       metric.inc(counters.get(series.counter));
     }
     this.#refusals.reset();
     for (const [code, count] of refusals) this.#refusals.inc({ code }, count);
+    this.#answers.reset();
+    this.#answers.inc({ source: 'rollups', reason: '' }, answers.fromRollups);
+    for (const [reason, count] of answers.fromRaw) this.#answers.inc({ source: 'raw', reason }, count);
+    this.#repeated.reset();
+    this.#repeated.inc(answers.repeated);
     const state = now();
     this.#set('penstock_requests_open', state.openRequests);
     this.#set('penstock_body_bytes', state.bodyBytes);

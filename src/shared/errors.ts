@@ -6,6 +6,7 @@ const ERRORS = {
   validation_error: { status: 400, retryable: false },
   timestamp_too_old: { status: 400, retryable: false },
   user_forgotten: { status: 400, retryable: false },
+  query_too_costly: { status: 400, retryable: false },
   unauthorized: { status: 401, retryable: false },
   forbidden: { status: 403, retryable: false },
   not_found: { status: 404, retryable: false },

@@ -39,6 +39,10 @@ const REFUSALS: Readonly<Record<ErrorCode, Omit<ErrorBody, 'code'>>> = {
     error: 'user_id is of a user who is to be forgotten',
     details: [{ path: '/user_id', message: 'is of a user who is to be forgotten' }],
   },
+  query_too_costly: {
+    error:
+      'the answer has more groups, or takes more memory, than one may: narrow from and to, name an event or a channel, or group by less',
+  },
   unauthorized: { error: 'an API key is required' },
   forbidden: { error: 'this API key does not have the scope that is needed' },
   not_found: { error: 'there is nothing here' },
@@ -244,6 +248,7 @@ function getMetrics(config: Config): Json {
       200: answer('The counts.', { anyOf: [ref('MetricsTotal'), ref('MetricsGroups')] }),
       ...refusals([
         'validation_error',
+        'query_too_costly',
         'unauthorized',
         'forbidden',
         'method_not_allowed',

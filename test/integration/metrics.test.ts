@@ -68,7 +68,7 @@ async function newSlowDatabase(): Promise<string> {
 }
 
 test('an answer has the members of the contract in their order', async () => {
-  const server = serve({ asOf: () => 1_772_111_099.512_9 });
+  const server = serve({ asOfShipped: () => 1_772_111_099.512_9 });
   const cases: readonly [Record<string, string>, string][] = [
     [
       { event_name: 'product_view' },
@@ -136,8 +136,8 @@ test('as_of is read before the query is sent', async () => {
       return client.query(parameters);
     },
   });
-  const asOf = (): number => order.push('as_of');
-  await serve({ client: watched, asOf }).get({ event_name: 'product_view' });
+  const asOfShipped = (): number => order.push('as_of');
+  await serve({ client: watched, asOfShipped }).get({ event_name: 'product_view' });
   assert.deepEqual(order, ['as_of', 'query']);
 });
 

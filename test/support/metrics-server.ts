@@ -1,5 +1,6 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { App, us_socket_local_port } from 'uWebSockets.js';
+import { AnswerTally } from '../../src/main/answer-tally.js';
 import { metricsHandler } from '../../src/main/routes/metrics.js';
 import { tableName } from '../../src/shared/clickhouse/client.js';
 import { silentLog } from './clickhouse.js';
@@ -30,6 +31,8 @@ export interface Response {
 /** The metrics route alone, on a port of its own. */
 export interface MetricsServer {
   readonly port: number;
+  /** How its questions were answered. */
+  readonly tally: AnswerTally;
   get(parameters: Readonly<Record<string, string>>): Promise<Response>;
   close(): void;
 }
@@ -39,13 +42,25 @@ export interface MetricsServerOptions {
   readonly database: string;
   readonly timeoutMs?: number;
   readonly concurrency?: number;
-  readonly asOf?: () => number;
+  readonly rollups?: () => 'ready' | 'behind';
+  readonly asOfShipped?: () => number;
+  readonly asOfRolled?: () => number;
   readonly retentionDays?: number;
 }
 
 export function serveMetrics(options: MetricsServerOptions): MetricsServer {
   const app = App();
-  const defaults = { timeoutMs: 20_000, concurrency: 4, asOf: () => Date.now() / 1000, log: silentLog };
+  const now = (): number => Date.now() / 1000;
+  const tally = new AnswerTally();
+  const defaults = {
+    timeoutMs: 20_000,
+    concurrency: 4,
+    rollups: () => 'behind' as const,
+    asOfShipped: now,
+    asOfRolled: now,
+    tally,
+    log: silentLog,
+  };
   app.any('/metrics', metricsHandler({ ...defaults, ...options }));
   let port = 0;
   app.listen('127.0.0.1', 0, (socket) => {
@@ -54,6 +69,7 @@ export function serveMetrics(options: MetricsServerOptions): MetricsServer {
   if (port === 0) throw new Error('cannot listen');
   return {
     port,
+    tally,
     async get(parameters) {
       const response = await fetch(`http://127.0.0.1:${port}/metrics?${new URLSearchParams(parameters).toString()}`);
       const text = await response.text();

@@ -1,39 +1,25 @@
-import type { ClickHouseClient } from '@clickhouse/client';
 import type { Logger } from 'pino';
 import type { HttpRequest, HttpResponse } from 'uWebSockets.js';
 import { clickHouseReason } from '../../shared/clickhouse/client.js';
-import { type MetricsQuestion, parseMetricsQuestion } from '../../shared/clickhouse/metrics-parameters.js';
-import {
-  buildMetricsStatement,
-  type MetricsAnswer,
-  type MetricsRow,
-  readMetricsAnswer,
-} from '../../shared/clickhouse/metrics-query.js';
-import { clampQuestion } from '../../shared/clickhouse/metrics-retention.js';
-import { classifyQueryFailure, QueryHangs } from '../../shared/clickhouse/query-failure.js';
+import { classifyQueryFailure } from '../../shared/clickhouse/query-failure.js';
 import { RequestError } from '../../shared/errors.js';
+import { parseMetricsQuestion } from '../../shared/metrics/parameters.js';
+import { clampQuestion } from '../../shared/metrics/retention.js';
+import { GROUPS_MAX } from '../../shared/metrics/statement.js';
 import { retentionEdgeS } from '../../shared/retention.js';
+import { MetricsRunner, type MetricsSources, tooCostly } from '../metrics-runner.js';
 import { QueryGate } from '../query-gate.js';
 import { sendError, sendJson } from '../reply.js';
 
 /**
- * GET /metrics: question in, one SELECT, answer out.
- *
- * Invariant: `as_of` is read before the query is sent, so that whatever was in ClickHouse by then is in the answer.
- * A query ends with its reason to be: the client's hanging up cancels it in ClickHouse too.
+ * GET /metrics: question in, answer out. A query ends with its reason to be: the client's hanging up cancels it in ClickHouse too.
  */
 
-export interface MetricsDeps {
-  readonly client: ClickHouseClient;
-  readonly database: string;
-  /** How long one query may run in ClickHouse, and how long it may wait for its turn. */
-  readonly timeoutMs: number;
-  /** Queries that run at once. */
+export interface MetricsDeps extends MetricsSources {
+  /** Questions that run at once; each may wait as long for its turn as it may run. */
   readonly concurrency: number;
   /** Absent: all events count, however old. */
   readonly retentionDays?: number | undefined;
-  /** Unix seconds with fraction: every event that this instance acknowledged before it can be read from ClickHouse. */
-  readonly asOf: () => number;
   readonly log: Logger;
   /** Those of this handler, where somebody wants to know of them. */
   readonly open?: OpenQuestions;
@@ -67,8 +53,6 @@ export type RouteHandler = (res: HttpResponse, req: HttpRequest) => void;
 
 /** Questions that may wait for each one that runs. */
 const QUEUE_PER_QUERY = 8;
-/** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
-const HANG_GRACE_MS = 1_000;
 /** `Retry-After` doubles with each failure in a row up to this. */
 const RETRY_AFTER_MAX_S = 30;
 
@@ -78,6 +62,7 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     queueMax: deps.concurrency * QUEUE_PER_QUERY,
     waitMaxMs: deps.timeoutMs,
   });
+  const runner = new MetricsRunner(deps);
   const failures = new FailureLog(deps.log);
   const { open = new OpenQuestions() } = deps;
   return (res, req) => {
@@ -93,7 +78,7 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     const answered = async (): Promise<void> => {
       try {
         const question = clampQuestion(parseMetricsQuestion(rawQuery), retentionEdgeS(deps.retentionDays, Date.now()));
-        const answer = await gate.run(stop.signal, () => ask(deps, question, stop.signal));
+        const answer = await gate.run(stop.signal, () => runner.ask(question, stop.signal));
         failures.none();
         if (!gone) sendJson(res, 200, answer, { headOnly });
       } catch (error) {
@@ -106,26 +91,6 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     };
     void answered();
   };
-}
-
-async function ask(deps: MetricsDeps, question: MetricsQuestion, stop: AbortSignal): Promise<MetricsAnswer> {
-  const { client, database, timeoutMs } = deps;
-  const { query, parameters, settings } = buildMetricsStatement(database, question, { timeoutMs });
-  const asOf = deps.asOf();
-  const overdue = AbortSignal.timeout(timeoutMs + HANG_GRACE_MS);
-  try {
-    const result = await client.query({
-      query,
-      query_params: parameters,
-      clickhouse_settings: settings,
-      format: 'JSONCompactEachRow',
-      abort_signal: AbortSignal.any([stop, overdue]),
-    });
-    return readMetricsAnswer(question, await result.json<MetricsRow>(), asOf);
-  } catch (error) {
-    if (overdue.aborted) throw new QueryHangs(`no answer within ${timeoutMs + HANG_GRACE_MS} ms`, { cause: error });
-    throw error;
-  }
 }
 
 /** Turns failures into answers, and logs a lasting one when it begins and when it ends rather than at every question. */
@@ -146,6 +111,9 @@ class FailureLog {
     if (error instanceof RequestError) return error;
     const reason = clickHouseReason(error);
     switch (classifyQueryFailure(error)) {
+      case 'size':
+        return tooCostly(`has more than ${GROUPS_MAX} groups`, error);
+      case 'memory':
       case 'limit':
         this.#log.warn({ reason }, 'metrics query stopped at its limit');
         return new RequestError(

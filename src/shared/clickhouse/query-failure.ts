@@ -6,8 +6,12 @@ import { clickHouseErrorCode } from './client.js';
  */
 
 export type QueryFailure =
-  /** More time or memory than one query may have. */
+  /** More time or memory than one query may have, or than there is just now. */
   | 'limit'
+  /** More memory than one query may have, whatever else runs. */
+  | 'memory'
+  /** More rows or groups than one query may have, whatever else runs. */
+  | 'size'
   /** ClickHouse runs as many queries as it wants to. */
   | 'busy'
   /** Refused until somebody mends the configuration. */
@@ -21,8 +25,10 @@ export type QueryFailure =
 export class QueryHangs extends Error {}
 
 const MEANINGS: readonly (readonly [QueryFailure, readonly string[]])[] = [
-  // TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
-  ['limit', ['158', '159', '160', '241', '307', '396']],
+  // TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
+  ['limit', ['159', '160', '241', '307', '396']],
+  // TOO_MANY_ROWS: of GROUP BY
+  ['size', ['158']],
   // TOO_MANY_SIMULTANEOUS_QUERIES, QUOTA_EXCEEDED
   ['busy', ['202', '201']],
   // NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER, UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_SETTING, READONLY, UNKNOWN_USER,
@@ -41,9 +47,17 @@ export function classifyQueryFailure(error: unknown): QueryFailure {
   if (error instanceof QueryHangs) return 'away';
   const code = clickHouseErrorCode(error);
   if (code === undefined) return isBrokenConnection(error) ? 'away' : 'ours';
+  if (code === MEMORY_LIMIT_EXCEEDED && isOfOneQuery(error)) return 'memory';
   if (/^\d+$/.test(code)) return BY_CODE.get(code) ?? 'ours';
   // A code of the system, of TLS or of the HTTP parser; those of misused functions begin with ERR_INVALID.
   return code.startsWith('ERR_INVALID') ? 'ours' : 'away';
+}
+
+/** One code for the limit of a query, of a user and of the server; in words it does not know, it may be load. */
+const MEMORY_LIMIT_EXCEEDED = '241';
+
+function isOfOneQuery(error: unknown): boolean {
+  return error instanceof Error && (/query memory limit exceeded/i.test(error.message) || isOfOneQuery(error.cause));
 }
 
 /** The client library's own errors have no code, only these words. */

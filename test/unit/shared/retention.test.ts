@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clampQuestion } from '../../../src/shared/clickhouse/metrics-retention.js';
-import { encodeCursor, parseMetricsQuestion } from '../../../src/shared/clickhouse/metrics-parameters.js';
-import { readMetricsAnswer } from '../../../src/shared/clickhouse/metrics-query.js';
+import { clampQuestion } from '../../../src/shared/metrics/retention.js';
+import { encodeCursor, parseMetricsQuestion } from '../../../src/shared/metrics/parameters.js';
+import { readMetricsAnswer } from '../../../src/shared/metrics/raw-statement.js';
 import { retentionEdgeDay, retentionEdgeMs, retentionEdgeS } from '../../../src/shared/retention.js';
 
 const MIDNIGHT = Date.UTC(2026, 2, 1);

@@ -17,7 +17,7 @@ export interface MetricsQuestion {
   readonly eventName: string | undefined;
   /** Unix seconds, both inclusive; undefined where not given. */
   readonly from: number | undefined;
-  /** Where `from` was moved to what is kept (metrics-retention.ts): as it was asked. */
+  /** Where `from` was moved to what is kept (retention.ts): as it was asked. */
   readonly asked?: { readonly from: number | undefined };
   readonly to: number | undefined;
   readonly channel: string | undefined;

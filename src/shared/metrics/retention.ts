@@ -1,4 +1,4 @@
-import type { MetricsQuestion } from './metrics-parameters.js';
+import type { MetricsQuestion } from './parameters.js';
 
 /**
  * A question about what is kept: whatever of its range lies before the edge (Unix seconds) is cut off, whether those rows have

@@ -7,7 +7,7 @@ import {
   type MetricsQuestion,
   parseMetricsQuestion,
   sortKeys,
-} from '../../../../src/shared/clickhouse/metrics-parameters.js';
+} from '../../../../src/shared/metrics/parameters.js';
 import { RequestError } from '../../../../src/shared/errors.js';
 
 const NOTHING_ELSE: MetricsQuestion = {

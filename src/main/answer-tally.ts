@@ -1,0 +1,47 @@
+/** How metrics questions were answered: counted on main, written down when Prometheus asks. */
+
+/** Why a question was answered from raw rows. */
+export const RAW_REASONS = [
+  /** The rollups have not caught up, or lag. */
+  'behind',
+  /** The range is within two minutes, or empty: no cell lies in it. */
+  'short',
+  /** A day in the range waits to be rebuilt. */
+  'exception',
+  /** There are more event names than are rolled, and this question may concern the others. */
+  'names',
+  /** Exceptions changed under the question each time that it was put. */
+  'changing',
+] as const;
+export type RawReason = (typeof RAW_REASONS)[number];
+
+export class AnswerTally {
+  #fromRollups = 0;
+  /** Statements over rollups that had to be put again. */
+  #repeated = 0;
+  readonly #fromRaw = new Map<RawReason, number>(RAW_REASONS.map((reason) => [reason, 0]));
+
+  get fromRollups(): number {
+    return this.#fromRollups;
+  }
+
+  get repeated(): number {
+    return this.#repeated;
+  }
+
+  get fromRaw(): ReadonlyMap<RawReason, number> {
+    return this.#fromRaw;
+  }
+
+  answeredFromRollups(): void {
+    this.#fromRollups += 1;
+  }
+
+  answeredFromRaw(reason: RawReason): void {
+    this.#fromRaw.set(reason, (this.#fromRaw.get(reason) ?? 0) + 1);
+  }
+
+  putAgain(): void {
+    this.#repeated += 1;
+  }
+}

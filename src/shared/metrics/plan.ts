@@ -1,0 +1,67 @@
+/**
+ * Which cells of `rollup` answer for a range of time, and what is left for raw rows: pure.
+ *
+ * Invariant: the reads and the raw ranges cover each instant of the range once and no other; a bucket is read whole or not at
+ * all; and no bucket could be replaced by a coarser one. Whole days stand in the middle, whole hours and whole minutes towards
+ * the ends, and less than a minute is left at each end.
+ */
+
+/** Milliseconds since 1970: [fromMs, toMs). */
+export interface TimeRange {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** `level` as in the table `rollup`. */
+export type Level = 1 | 2 | 3;
+
+/** The buckets [first, end) of one level, numbered since 1970 in its own unit. */
+export interface CellRead {
+  readonly level: Level;
+  readonly first: number;
+  readonly end: number;
+}
+
+export interface Plan {
+  /** In time order. */
+  readonly reads: readonly CellRead[];
+  /** In time order: at most two. */
+  readonly raw: readonly TimeRange[];
+}
+
+export const BUCKET_MS: Readonly<Record<Level, number>> = { 1: 60_000, 2: 3_600_000, 3: 86_400_000 };
+
+/** Beyond this level no group of the answer is whole in a bucket, or none finer is needed. */
+export function planReads(range: TimeRange, coarsest: Level): Plan {
+  const reads: CellRead[] = [];
+  const raw: TimeRange[] = [];
+  cover(range, coarsest, reads, raw);
+  return { reads, raw };
+}
+
+function cover({ fromMs, toMs }: TimeRange, level: number, reads: CellRead[], raw: TimeRange[]): void {
+  if (fromMs >= toMs) return;
+  if (!isLevel(level)) {
+    raw.push({ fromMs, toMs });
+    return;
+  }
+  const first = Math.ceil(fromMs / BUCKET_MS[level]);
+  const end = Math.floor(toMs / BUCKET_MS[level]);
+  if (first >= end) {
+    cover({ fromMs, toMs }, level - 1, reads, raw);
+    return;
+  }
+  cover({ fromMs, toMs: first * BUCKET_MS[level] }, level - 1, reads, raw);
+  reads.push({ level, first, end });
+  cover({ fromMs: end * BUCKET_MS[level], toMs }, level - 1, reads, raw);
+}
+
+function isLevel(level: number): level is Level {
+  return level === 1 || level === 2 || level === 3;
+}
+
+/** The first and the last day, since 1970, that a read touches. */
+export function daysOf({ level, first, end }: CellRead): { readonly first: number; readonly last: number } {
+  const dayOf = (bucket: number): number => Math.floor((bucket * BUCKET_MS[level]) / BUCKET_MS[3]);
+  return { first: dayOf(first), last: dayOf(end - 1) };
+}

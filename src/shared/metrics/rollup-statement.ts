@@ -1,0 +1,257 @@
+import { TupleParam } from '@clickhouse/client';
+import { tableName } from '../clickhouse/client.js';
+import { ALL_EVENTS, type CellsOf, fingerprintExpression, type RebuiltDay } from './exceptions.js';
+import { type Dimension, groupMembers, type MetricsQuestion } from './parameters.js';
+import { BUCKET_MS, type CellRead, type Level, type Plan, planReads, type TimeRange } from './plan.js';
+import { firstMs, RAW_EXPRESSIONS } from './raw-statement.js';
+import {
+  groupColumns,
+  type MetricsLimits,
+  type MetricsStatement,
+  pageOf,
+  type Parameters,
+  settingsFor,
+} from './statement.js';
+
+/**
+ * A metrics question as one SELECT over the cells of `rollup` and, where the range does not begin and end with a minute, the raw
+ * rows of those two minutes. Pure: the route runs it.
+ *
+ * Invariant: no event counts twice, and no user in a group, whatever is rolled while the statement runs. ClickHouse takes the
+ * snapshot of a table where its analysis first meets it, from left to right and FROM before SELECT, and one snapshot serves the
+ * whole statement (enable_shared_storage_snapshot_in_query). So the order in the text is the order in time:
+ *   1. the cells: of each commit all or nothing. They and the raw rows are of different minutes, so no event is in both;
+ *   2. the raw rows, and then the numbers of their users. A user has his number before the commit that puts him into a cell: he
+ *      who has none here is in none of the cells above, and is counted beside the union of the bitmaps;
+ *   3. the fingerprint of the exceptions (exceptions.ts), which must come after the cells.
+ * test/integration/metrics-rollups-order.test.ts holds ClickHouse to this.
+ *
+ * Values reach ClickHouse as bound parameters, never as text of the query.
+ */
+
+/** Beyond all that can be stored or asked for (year 5138), and the end of a day: what ends here ends with a whole bucket. */
+const END_OF_TIME_MS = 1_157_408 * BUCKET_MS[3];
+
+export function planQuestion(question: MetricsQuestion): Plan {
+  const { to, groupBy } = question;
+  const range = { fromMs: firstMs(question) ?? 0, toMs: to === undefined ? END_OF_TIME_MS : (to + 1) * 1000 };
+  return planReads(range, groupBy.includes('hour') ? 2 : 3);
+}
+
+/** The cells that a plan reads: those of all events together are kept for hours and days only. */
+export function cellsOf({ eventName, groupBy }: MetricsQuestion, { reads }: Plan): CellsOf[] {
+  return [
+    {
+      eventName: eventName ?? (groupBy.includes('event_name') ? undefined : ALL_EVENTS),
+      reads: reads.filter(({ level }) => level !== 1),
+    },
+    { eventName, reads: reads.filter(({ level }) => level === 1) },
+  ];
+}
+
+export interface RollupReading {
+  readonly plan: Plan;
+  readonly rebuilt: readonly RebuiltDay[];
+  /** Asks beside the counts whether the event name is rolled at all. */
+  readonly checkName: boolean;
+}
+
+/**
+ * The rows have two columns more than those over raw rows: the exceptions' fingerprint, and whether the event name is rolled (1
+ * where nobody asked). Ungrouped there is always a row.
+ */
+export function buildRollupStatement(
+  database: string,
+  question: MetricsQuestion,
+  reading: RollupReading,
+  limits: MetricsLimits,
+): MetricsStatement {
+  const parameters: Parameters = {};
+  const groups = groupColumns(groupMembers(question.groupBy));
+  const source = new Source(database, question, reading, parameters);
+  const lines = [`SELECT ${[...groups, 'total', 'users', ...verdicts(database, question, reading)].join(', ')}`];
+  lines.push(`FROM (`, source.counts().join('\nUNION ALL\n'), `)`);
+  if (groups.length > 0) {
+    const { behindCursor, order } = pageOf(question, parameters);
+    // What was counted and taken out again leaves a cell of nothing.
+    lines.push(`WHERE ${['total > 0', ...behindCursor].join(' AND ')}`, ...order);
+  }
+  return {
+    query: lines.join('\n'),
+    parameters,
+    settings: {
+      ...settingsFor(question, limits),
+      // The order of snapshots is that of the analyzer.
+      enable_analyzer: 1,
+      enable_shared_storage_snapshot_in_query: 1,
+      join_use_nulls: 0,
+    },
+  };
+}
+
+/** The two columns alone, for a result that has no row to carry them. */
+export function buildVerdictStatement(
+  database: string,
+  question: MetricsQuestion,
+  reading: RollupReading,
+  limits: MetricsLimits,
+): MetricsStatement {
+  return {
+    query: `SELECT ${verdicts(database, question, reading).join(', ')}`,
+    parameters: reading.checkName ? { event_name: question.eventName ?? '' } : {},
+    settings: settingsFor(question, limits),
+  };
+}
+
+function verdicts(database: string, { eventName }: MetricsQuestion, { checkName }: RollupReading): string[] {
+  const known =
+    checkName && eventName !== undefined
+      ? `(SELECT count() FROM (SELECT 1 FROM ${tableName(database, 'rollup')} ` +
+        `WHERE level = 3 AND event_name = {event_name:String} LIMIT 1))`
+      : '1';
+  return [`${fingerprintExpression(database)} AS exceptions`, `${known} AS known`];
+}
+
+/** What is counted: SELECTs of `g0`, `g1`, `total` and `users`, no group in two of them. */
+class Source {
+  readonly #database: string;
+  readonly #question: MetricsQuestion;
+  readonly #members: readonly Dimension[];
+  readonly #reading: RollupReading;
+  readonly #parameters: Parameters;
+
+  constructor(database: string, question: MetricsQuestion, reading: RollupReading, parameters: Parameters) {
+    this.#database = database;
+    this.#question = question;
+    this.#members = groupMembers(question.groupBy);
+    this.#reading = reading;
+    this.#parameters = parameters;
+    const { eventName, channel } = question;
+    if (eventName !== undefined) parameters['event_name'] = eventName;
+    if (channel !== undefined) parameters['channel'] = channel;
+    const { rebuilt } = reading;
+    if (rebuilt.length === 0) return;
+    parameters['rebuilt_days'] = rebuilt.map((of) => new TupleParam([of.eventName, of.day]));
+    parameters['rebuilt'] = rebuilt.map((of) => new TupleParam([of.eventName, of.day, BigInt(of.generation)]));
+  }
+
+  counts(): string[] {
+    const { reads, raw } = this.#reading.plan;
+    if (!this.#question.groupBy.includes('hour')) return [this.#union(reads, raw)];
+    // A group that is one whole hour is one cell, and has its number of users beside it: no bitmap is read.
+    const whole = reads.filter(({ level }) => level === 2);
+    const parts = reads.filter(({ level }) => level === 1);
+    return [
+      ...(whole.length > 0 ? [this.#aggregate('toUInt64(sum(uniques))', this.#cells(whole, 'uniques'))] : []),
+      ...(parts.length + raw.length > 0 ? [this.#union(parts, raw)] : []),
+    ];
+  }
+
+  /** By union of bitmaps; users without a number are in none of them. */
+  #union(reads: readonly CellRead[], raw: readonly TimeRange[]): string {
+    if (raw.length === 0) return this.#aggregate('groupBitmapMerge(bitmap)', this.#cells(reads, 'users AS bitmap'));
+    const from = [
+      ...(reads.length > 0 ? [this.#cells(reads, `users AS bitmap, []::Array(FixedString(16)) AS unnumbered`)] : []),
+      this.#edges(raw),
+    ].join('\nUNION ALL\n');
+    return this.#aggregate('groupBitmapMerge(bitmap) + uniqExactArray(unnumbered)', from);
+  }
+
+  #aggregate(users: string, from: string): string {
+    const groups = groupColumns(this.#members);
+    const by = groups.length === 0 ? '' : `\nGROUP BY ${groups.join(', ')}`;
+    return `SELECT ${[...groups, 'sum(events) AS total', `${users} AS users`].join(', ')}\nFROM (\n${from}\n)${by}`;
+  }
+
+  /** One scan for all levels. */
+  #cells(reads: readonly CellRead[], users: string): string {
+    const columns = this.#members.map((dimension, index) => `${cellExpression(dimension, reads)} AS g${index}`);
+    const levels = [...new Set(reads.map(({ level }) => level))].toSorted((a, b) => b - a);
+    const conditions = levels.map((level) => this.#level(level, reads));
+    return [
+      `SELECT ${[...columns, 'total AS events', users].join(', ')}`,
+      `FROM ${tableName(this.#database, 'rollup')}`,
+      `WHERE (${conditions.join('\n  OR ')})`,
+      `  AND ${this.#generations()}`,
+    ].join('\n');
+  }
+
+  /** In the order of the sorting key, so that it narrows what is read. */
+  #level(level: Level, reads: readonly CellRead[]): string {
+    const { eventName, channel, groupBy } = this.#question;
+    const conditions = [`level = ${level}`];
+    const kept = (dimension: 'event_name' | 'channel', asked: string | undefined): void => {
+      if (asked !== undefined) conditions.push(`${dimension} = {${dimension}:String}`);
+      else if (level !== 1) conditions.push(`${dimension} ${groupBy.includes(dimension) ? '!=' : '='} ''`);
+    };
+    kept('event_name', eventName);
+    kept('channel', channel);
+    const ranges = reads
+      .filter((read) => read.level === level)
+      .map(({ first, end }, index) => {
+        const name = `level${level}_${index}`;
+        this.#parameters[`${name}_first`] = first;
+        this.#parameters[`${name}_end`] = end;
+        return `(bucket >= {${name}_first:UInt32} AND bucket < {${name}_end:UInt32})`;
+      });
+    conditions.push(ranges.length === 1 ? ranges.join('') : `(${ranges.join(' OR ')})`);
+    return `(${conditions.join(' AND ')})`;
+  }
+
+  #generations(): string {
+    if (this.#reading.rebuilt.length === 0) return 'generation = 0';
+    const day = `multiIf(level = 3, bucket, level = 2, intDiv(bucket, 24), intDiv(bucket, 1440))`;
+    return (
+      `((generation = 0 AND (event_name, ${day}) NOT IN {rebuilt_days:Array(Tuple(String, UInt32))})\n` +
+      `    OR (event_name, ${day}, generation) IN {rebuilt:Array(Tuple(String, UInt32, UInt64))})`
+    );
+  }
+
+  /** The raw rows of less than a minute at each end: read with FINAL, as raw-statement.ts explains. */
+  #edges(raw: readonly TimeRange[]): string {
+    const { eventName, channel } = this.#question;
+    const events = tableName(this.#database, 'events');
+    const ranges = raw.map(({ fromMs, toMs }, index) => {
+      this.#parameters[`raw${index}_from`] = fromMs;
+      this.#parameters[`raw${index}_to`] = toMs;
+      const bound = (end: 'from' | 'to'): string => `fromUnixTimestamp64Milli({raw${index}_${end}:Int64}, 'UTC')`;
+      return `(ts >= ${bound('from')} AND ts < ${bound('to')})`;
+    });
+    const where = [
+      ...(eventName === undefined ? [] : ['event_name = {event_name:String}']),
+      `(${ranges.join(' OR ')})`,
+      ...(channel === undefined ? [] : ['channel = {channel:String}']),
+    ].join(' AND ');
+    const groups = groupColumns(this.#members);
+    const columns = this.#members.map(
+      (dimension, index) => `${textOf(dimension, RAW_EXPRESSIONS[dimension])} AS g${index}`,
+    );
+    // Every version of a row is among those whose users are looked up, so the ones that FINAL chooses are.
+    return `SELECT ${[...groups, 'toInt64(count()) AS events'].join(', ')},
+  bitmapBuild(groupUniqArrayIf(uid, numbered)) AS bitmap, groupUniqArrayIf(hash, NOT numbered) AS unnumbered
+FROM (SELECT ${[...columns, 'sipHash128(user_id) AS hash'].join(', ')} FROM ${events} FINAL WHERE ${where}) AS edges
+LEFT ANY JOIN (
+  SELECT hash, uid, true AS numbered FROM ${tableName(this.#database, 'rollup_users')}
+  WHERE hash IN (SELECT sipHash128(user_id) FROM ${events} WHERE ${where})
+) AS numbers USING (hash)${groups.length === 0 ? '' : `\nGROUP BY ${groups.join(', ')}`}`;
+  }
+}
+
+/** The value of a group in a row of `rollup`. */
+function cellExpression(dimension: Dimension, reads: readonly CellRead[]): string {
+  if (dimension === 'channel' || dimension === 'event_name') return textOf(dimension, dimension);
+  const size = BUCKET_MS[dimension === 'hour' ? 2 : 3];
+  const levels = [...new Set(reads.map(({ level }) => level))];
+  const cases = levels.map((level) => {
+    const value = BUCKET_MS[level] === size ? 'bucket' : `intDiv(bucket, ${size / BUCKET_MS[level]})`;
+    return { level, value };
+  });
+  const [first, ...others] = cases;
+  const branches = others.map(({ level, value }) => `level = ${level}, ${value}`);
+  return `toInt64(${branches.length === 0 ? (first?.value ?? 'bucket') : `multiIf(${[...branches, first?.value].join(', ')})`})`;
+}
+
+/** Names are LowCardinality in one table and not in the other. */
+function textOf(dimension: Dimension, expression: string): string {
+  return dimension === 'channel' || dimension === 'event_name' ? `toString(${expression})` : expression;
+}
