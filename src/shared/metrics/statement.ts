@@ -23,7 +23,7 @@ export const TIME_BUCKET_MS: Readonly<Record<'hour' | 'day', number>> = { hour: 
 
 /** Of one query in ClickHouse. Every user of every hour and channel, 8.4 M raw events over 30 days, takes 0.8 GB. */
 const MEMORY_MAX_BYTES = 2 * 1024 * 1024 * 1024;
-/** Groups of one question, on whatever page: some 300 bytes each while they are put in order. */
+/** Groups of one question that a thread may have in hand, whatever the page: some hundreds of bytes each. */
 export const GROUPS_MAX = 2_000_000;
 /** More do not make a query of FINAL much faster, and take the processors from inserts. */
 const THREADS_MAX = 4;

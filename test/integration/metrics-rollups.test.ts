@@ -1,0 +1,337 @@
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { tableName } from '../../src/shared/clickhouse/client.js';
+import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+import { type EventRow, randomFrom } from '../support/metrics-model.js';
+import { type Answer, insertRows, type MetricsServer, serveMetrics } from '../support/metrics-server.js';
+import { ReferenceRoller } from '../support/reference-roller.js';
+
+/** Answers from rollups are those from raw rows, whatever is asked. metrics-exact.test.ts holds the latter to a count by hand. */
+
+const SHIPPED = 1;
+const ROLLED = 2;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+const FIRST_DAY = Date.UTC(2026, 1, 26);
+const DAYS = 4;
+const NAMES = ['view', 'View', "a'b\\c", 'a\tb\n"', '💧', '\u0001'];
+const CHANNELS = ['web', 'mobile', 'Ärger'];
+const GROUPINGS: readonly (readonly string[])[] = (() => {
+  const dimensions = ['channel', 'hour', 'day', 'event_name'];
+  const pairs = dimensions.flatMap((a) => dimensions.filter((b) => b !== a).map((b) => [a, b]));
+  return [[], ...dimensions.map((dimension) => [dimension]), ...pairs];
+})();
+
+let clickhouse: TestClickHouse;
+const servers: MetricsServer[] = [];
+before(async () => {
+  clickhouse = await startTestClickHouse();
+});
+after(async () => {
+  for (const server of servers) server.close();
+  await clickhouse.stop();
+});
+
+/** The same database through its rollups and through its raw rows; as_of tells where an answer came from. */
+interface Pair {
+  readonly rollups: MetricsServer;
+  readonly raw: MetricsServer;
+}
+
+function servePair(database: string): Pair {
+  const common = { client: clickhouse.client, database, asOfShipped: () => SHIPPED, asOfRolled: () => ROLLED };
+  const pair = { rollups: serveMetrics({ ...common, rollups: () => 'ready' }), raw: serveMetrics(common) };
+  servers.push(pair.rollups, pair.raw);
+  return pair;
+}
+
+async function databaseWith(rows: readonly EventRow[]): Promise<{ database: string; roller: ReferenceRoller }> {
+  const database = await clickhouse.newDatabase();
+  for (const table of ['events', 'rollup', 'rollup_users', 'rollup_exceptions']) {
+    await clickhouse.client.command({ query: `SYSTEM STOP MERGES ${tableName(database, table)}` });
+  }
+  const half = Math.floor(rows.length / 2);
+  for (const part of [rows.slice(0, half), rows.slice(half)]) await insertRows(clickhouse.client, database, part);
+  return { database, roller: new ReferenceRoller(clickhouse.client, database) };
+}
+
+class Dice {
+  readonly #random: () => number;
+
+  constructor(seed: number) {
+    this.#random = randomFrom(seed);
+  }
+
+  below(count: number): number {
+    return Math.floor(this.#random() * count);
+  }
+
+  chance(of: number): boolean {
+    return this.#random() < of;
+  }
+
+  pick<T>(from: readonly T[]): T {
+    return from[this.below(from.length)] as T;
+  }
+
+  /** Often at the very edge of a day, an hour or a minute. */
+  instant(): number {
+    const any = FIRST_DAY + this.below(DAYS * DAY_MS);
+    if (this.chance(0.4)) return any;
+    const size = this.pick([DAY_MS, HOUR_MS, HOUR_MS, MINUTE_MS, MINUTE_MS]);
+    return Math.floor(any / size) * size + this.pick([0, 0, -1, 1, 999, 1000, 30_000, 59_999]);
+  }
+
+  events(count: number): EventRow[] {
+    const rows: EventRow[] = [];
+    while (rows.length < count) {
+      const old = rows.length > 0 && this.chance(0.3) ? this.pick(rows) : undefined;
+      const received_at = 1_772_000_000_000_000 + rows.length;
+      const fresh = {
+        event_id: `00000000-0000-4000-8000-${this.below(2 ** 40).toString(16).padStart(12, '0')}`,
+        event_name: this.pick(NAMES),
+        ts: this.instant(),
+      };
+      rows.push({
+        ...fresh,
+        channel: this.pick(CHANNELS),
+        user_id: `user_${this.below(40)}`,
+        received_at,
+        // The same event once more, as it was or with another channel or user.
+        ...(old === undefined ? {} : this.chance(0.5) ? old : { ...old, channel: this.pick(CHANNELS), received_at }),
+      });
+    }
+    return rows;
+  }
+
+  question(): Record<string, string> {
+    const [low = 0, high = 0] = [this.instant(), this.instant()].map((ms) => Math.floor(ms / 1000)).toSorted((a, b) => a - b);
+    const near = low + this.below(3 * 3600);
+    const group_by = this.pick(GROUPINGS);
+    return {
+      event_name: this.chance(0.4) ? '*' : this.pick([...NAMES, 'never']),
+      ...(this.chance(0.8) ? { from: `${low}` } : {}),
+      ...(this.chance(0.8) ? { to: `${this.chance(0.3) ? near : high}` } : {}),
+      ...(this.chance(0.4) ? { channel: this.pick([...CHANNELS, 'never']) } : {}),
+      ...(group_by.length === 0 ? {} : { group_by: group_by.join(',') }),
+    };
+  }
+}
+
+async function ask(server: MetricsServer, parameters: Record<string, string>): Promise<Answer> {
+  const response = await server.get(parameters);
+  assert.equal(response.status, 200, response.text);
+  return response.body;
+}
+
+function withoutAsOf({ as_of: _, ...answer }: Answer): Answer {
+  return answer;
+}
+
+async function compare({ rollups, raw }: Pair, question: Record<string, string>): Promise<number | undefined> {
+  const answer = await ask(rollups, question);
+  assert.deepEqual(withoutAsOf(answer), withoutAsOf(await ask(raw, question)), JSON.stringify(question));
+  return answer.as_of;
+}
+
+async function compareMany(pair: Pair, dice: Dice, count: number): Promise<number> {
+  let fromRollups = 0;
+  for (let i = 0; i < count; i += 1) if ((await compare(pair, dice.question())) === ROLLED) fromRollups += 1;
+  return fromRollups;
+}
+
+async function optimize(database: string): Promise<void> {
+  for (const table of ['rollup', 'rollup_exceptions']) {
+    const name = tableName(database, table);
+    await clickhouse.client.command({ query: `SYSTEM START MERGES ${name}` });
+    await clickhouse.client.command({ query: `OPTIMIZE TABLE ${name} FINAL` });
+  }
+}
+
+function seededDice(diagnostic: (message: string) => void): Dice {
+  const seed = Number(process.env['TEST_SEED'] ?? randomInt(2 ** 31));
+  diagnostic(`TEST_SEED=${seed}`);
+  return new Dice(seed);
+}
+
+test('hundreds of questions have the same answers from rollups as from raw rows, cells merged or in pieces', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  const { database, roller } = await databaseWith(dice.events(3000));
+  await roller.numberUsers();
+  await roller.addCells();
+  const pair = servePair(database);
+  for (const group_by of GROUPINGS) {
+    const grouped: Record<string, string> = group_by.length === 0 ? {} : { group_by: group_by.join(',') };
+    for (const event_name of ['*', 'view']) {
+      assert.equal(await compare(pair, { event_name, ...grouped }), ROLLED);
+      assert.equal(await compare(pair, { event_name, ...grouped, channel: 'web' }), ROLLED);
+    }
+  }
+  const asked = 100;
+  const answered = (await compareMany(pair, dice, asked)) + (await optimize(database), await compareMany(pair, dice, asked));
+  assert.ok(answered > asked, `${answered}`);
+  const { fromRollups, fromRaw, repeated } = pair.rollups.tally;
+  assert.equal(fromRollups + (fromRaw.get('short') ?? 0), 4 * GROUPINGS.length + 2 * asked);
+  assert.equal(repeated, 0);
+});
+
+test('pages from rollups joined together are the answer from raw rows without pages', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  const { database, roller } = await databaseWith(dice.events(600));
+  await roller.numberUsers();
+  await roller.addCells();
+  const { rollups, raw } = servePair(database);
+  const from = `${Math.floor((FIRST_DAY + 5 * HOUR_MS + 17 * MINUTE_MS) / 1000) + 13}`;
+  for (const group_by of GROUPINGS.slice(1)) {
+    const question = { event_name: '*', from, group_by: group_by.join(',') };
+    const groups: unknown[] = [];
+    let cursor: string | null | undefined;
+    do {
+      const limit = `${5 + dice.below(40)}`;
+      const page: Record<string, string> = typeof cursor === 'string' ? { cursor } : {};
+      const answer = await ask(rollups, { ...question, ...page, limit });
+      groups.push(...(answer.data ?? []));
+      cursor = answer.next_cursor;
+    } while (typeof cursor === 'string');
+    assert.deepEqual(groups, (await ask(raw, { ...question, limit: '10000' })).data, group_by.join(','));
+  }
+});
+
+test('users of the two ends who have no number yet count once beside those who have', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  // The last minute has not been rolled: its users are new, known from before, or both in turn.
+  const lastMinute = FIRST_DAY + 2 * DAY_MS + 13 * HOUR_MS + 59 * MINUTE_MS;
+  const firstMinute = FIRST_DAY + 7 * HOUR_MS;
+  const fresh = (ts: number, user: number): EventRow => ({
+    event_id: `00000000-0000-4000-8000-${dice.below(2 ** 40).toString(16).padStart(12, '0')}`,
+    event_name: dice.pick(NAMES),
+    channel: dice.pick(CHANNELS),
+    user_id: `user_${user}`,
+    ts,
+    received_at: 1_772_000_000_000_000,
+  });
+  const rolled = dice.events(500).filter(({ ts }) => ts >= firstMinute + MINUTE_MS && ts < lastMinute);
+  const ends = Array.from({ length: 300 }, () =>
+    fresh(dice.pick([firstMinute, lastMinute]) + dice.below(MINUTE_MS), dice.below(80)),
+  );
+  const { database, roller } = await databaseWith([...rolled, ...ends]);
+  const isRolled = `ts >= fromUnixTimestamp64Milli(${firstMinute + MINUTE_MS}, 'UTC') AND ts < fromUnixTimestamp64Milli(${lastMinute}, 'UTC')`;
+  await roller.numberUsers(isRolled);
+  await roller.addCells(isRolled);
+  const pair = servePair(database);
+  for (const group_by of GROUPINGS) {
+    for (const channel of [undefined, 'web']) {
+      const question = {
+        event_name: dice.pick(['*', '*', 'view']),
+        from: `${firstMinute / 1000 + 1 + dice.below(59)}`,
+        to: `${lastMinute / 1000 + dice.below(59)}`,
+        ...(group_by.length === 0 ? {} : { group_by: group_by.join(',') }),
+        ...(channel === undefined ? {} : { channel }),
+      };
+      assert.equal(await compare(pair, question), ROLLED);
+    }
+  }
+});
+
+const DAY = FIRST_DAY / DAY_MS;
+const ofDay = (day: number): string => `intDiv(toUnixTimestamp64Milli(ts), ${DAY_MS}) = ${day}`;
+
+test('a day that was rebuilt counts in its latest generation, and an open one from raw rows', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  const { database, roller } = await databaseWith(dice.events(1500));
+  await roller.numberUsers();
+  await roller.addCells();
+  const pair = servePair(database);
+  assert.equal(await compare(pair, { event_name: 'view' }), ROLLED);
+
+  // Twice as much as there is: whoever still reads it is wrong. First excepted, as the roller does, then wrong.
+  for (const event_name of ['view', '']) await roller.except({ event_name, day: DAY + 1, request: 1 });
+  await roller.addCells(`event_name = 'view' AND ${ofDay(DAY + 1)}`);
+  const from = `${FIRST_DAY / 1000}`;
+  const to = `${FIRST_DAY / 1000 + 86_399}`;
+  assert.equal(await compare(pair, { event_name: 'view' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: '*' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: '*', group_by: 'event_name' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: 'View' }), ROLLED);
+  assert.equal(await compare(pair, { event_name: 'view', from, to }), ROLLED);
+  await compareMany(pair, dice, 60);
+  assert.ok((pair.rollups.tally.fromRaw.get('exception') ?? 0) >= 3);
+
+  // Rebuilt: all cells of the name, and all cells of all events, whoever they are of.
+  const rebuild = async (generation: number, request: number): Promise<void> => {
+    const scratch = await databaseWith([]);
+    const copy = async (table: string, where: string): Promise<void> => {
+      await clickhouse.client.command({
+        query: `INSERT INTO ${tableName(scratch.database, table)} SELECT * FROM ${tableName(database, table)} WHERE ${where}`,
+      });
+    };
+    await copy('events', ofDay(DAY + 1));
+    await copy('rollup_users', 'true');
+    await scratch.roller.addCells('true', { generation });
+    await clickhouse.client.command({
+      query: `INSERT INTO ${tableName(database, 'rollup')} SELECT * FROM ${tableName(scratch.database, 'rollup')}
+        WHERE event_name IN ('view', '')`,
+    });
+    for (const event_name of ['view', '']) {
+      await roller.except({ event_name, day: DAY + 1, request, done: true, generation });
+    }
+  };
+  await rebuild(7, 1);
+  assert.equal(await compare(pair, { event_name: 'view' }), ROLLED);
+  await compareMany(pair, dice, 60);
+
+  // Once more, while the cells of the generation before are still there.
+  for (const event_name of ['view', '']) await roller.except({ event_name, day: DAY + 1, request: 2 });
+  assert.equal(await compare(pair, { event_name: '*' }), SHIPPED);
+  await rebuild(9, 2);
+  assert.equal(await compare(pair, { event_name: '*' }), ROLLED);
+  const before = pair.rollups.tally.fromRaw.get('exception');
+  await compareMany(pair, dice, 60);
+  await optimize(database);
+  await compareMany(pair, dice, 60);
+  assert.equal(pair.rollups.tally.fromRaw.get('exception'), before);
+});
+
+test('where there are more event names than are rolled, what may concern the others comes from raw rows', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  const { database, roller } = await databaseWith(dice.events(600));
+  await roller.numberUsers();
+  await roller.except({ event_name: '', day: 2 ** 32 - 1, request: 1, reason: 'names' });
+  await roller.addCells("event_name != 'View'");
+  const pair = servePair(database);
+  assert.equal(await compare(pair, { event_name: 'view' }), ROLLED);
+  assert.equal(await compare(pair, { event_name: 'View' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: 'View', group_by: 'hour' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: 'never', group_by: 'channel' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: '*' }), SHIPPED);
+  assert.equal(await compare(pair, { event_name: '*', group_by: 'event_name' }), SHIPPED);
+  assert.equal(pair.rollups.tally.fromRaw.get('names'), 5);
+});
+
+test('rollups that are behind are not asked', async (t) => {
+  const dice = seededDice((message) => t.diagnostic(message));
+  const { database } = await databaseWith(dice.events(200));
+  let state: 'ready' | 'behind' = 'behind';
+  const server = serveMetrics({
+    client: clickhouse.client,
+    database,
+    rollups: () => state,
+    asOfShipped: () => SHIPPED,
+    asOfRolled: () => ROLLED,
+  });
+  servers.push(server);
+  const behind = await ask(server, { event_name: '*' });
+  assert.equal(behind.as_of, SHIPPED);
+  assert.ok((behind.total_events ?? 0) > 100);
+  state = 'ready';
+  assert.deepEqual(await ask(server, { event_name: '*' }), {
+    event_name: '*',
+    total_events: 0,
+    unique_users: 0,
+    as_of: ROLLED,
+  });
+  const { fromRollups, fromRaw } = server.tally;
+  assert.deepEqual([fromRollups, fromRaw.get('behind')], [1, 1]);
+});
