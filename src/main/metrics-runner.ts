@@ -135,8 +135,8 @@ export class MetricsRunner {
 
   async #loadExceptions({ question, limits, signal }: Ask): Promise<Exceptions> {
     const { database } = this.#sources;
-    // The settings of the question, but for the size of its page.
-    const { max_result_rows: _, ...settings } = settingsFor(question, limits());
+    // Those of the question, but not its page: 0 is no limit.
+    const settings = { ...settingsFor(question, limits()), max_result_rows: '0' };
     const query = exceptionsQuery(database);
     const rows = await this.#select<ExceptionRow>({ query, parameters: {}, settings }, signal);
     this.#exceptions = new Exceptions(rows);

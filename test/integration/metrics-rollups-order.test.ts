@@ -150,10 +150,10 @@ test('a user who is numbered and rolled between the reading of the cells and of 
 test('while users are numbered and rolled one by one, no answer has one of them twice', async () => {
   const { database, roller } = await newDatabase();
   const server = serve(database);
-  let rolling = true;
+  const rolled = new AbortController();
   const totals = new Set<number | undefined>();
   const askOn = async (group_by: Record<string, string>): Promise<void> => {
-    while (rolling) {
+    while (!rolled.signal.aborted) {
       const { data, ...all } = await ok(server, { ...RANGE, ...group_by });
       const { total_events, unique_users } = data?.[0] ?? all;
       assert.equal(unique_users, USERS);
@@ -168,7 +168,7 @@ test('while users are numbered and rolled one by one, no answer has one of them 
       await roller.addCells(where);
     }
   } finally {
-    rolling = false;
+    rolled.abort();
   }
   await Promise.all(readers);
   assert.ok(totals.size > 1, `answers fell between the rolls: ${[...totals].join()}`);

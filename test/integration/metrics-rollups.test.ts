@@ -90,7 +90,9 @@ class Dice {
       const old = rows.length > 0 && this.chance(0.3) ? this.pick(rows) : undefined;
       const received_at = 1_772_000_000_000_000 + rows.length;
       const fresh = {
-        event_id: `00000000-0000-4000-8000-${this.below(2 ** 40).toString(16).padStart(12, '0')}`,
+        event_id: `00000000-0000-4000-8000-${this.below(2 ** 40)
+          .toString(16)
+          .padStart(12, '0')}`,
         event_name: this.pick(NAMES),
         ts: this.instant(),
       };
@@ -107,7 +109,9 @@ class Dice {
   }
 
   question(): Record<string, string> {
-    const [low = 0, high = 0] = [this.instant(), this.instant()].map((ms) => Math.floor(ms / 1000)).toSorted((a, b) => a - b);
+    const [low = 0, high = 0] = [this.instant(), this.instant()]
+      .map((ms) => Math.floor(ms / 1000))
+      .toSorted((a, b) => a - b);
     const near = low + this.below(3 * 3600);
     const group_by = this.pick(GROUPINGS);
     return {
@@ -126,8 +130,8 @@ async function ask(server: MetricsServer, parameters: Record<string, string>): P
   return response.body;
 }
 
-function withoutAsOf({ as_of: _, ...answer }: Answer): Answer {
-  return answer;
+function withoutAsOf(answer: Answer): Answer {
+  return { ...answer, as_of: 0 };
 }
 
 async function compare({ rollups, raw }: Pair, question: Record<string, string>): Promise<number | undefined> {
@@ -170,7 +174,8 @@ test('hundreds of questions have the same answers from rollups as from raw rows,
     }
   }
   const asked = 100;
-  const answered = (await compareMany(pair, dice, asked)) + (await optimize(database), await compareMany(pair, dice, asked));
+  const answered =
+    (await compareMany(pair, dice, asked)) + (await optimize(database), await compareMany(pair, dice, asked));
   assert.ok(answered > asked, `${answered}`);
   const { fromRollups, fromRaw, repeated } = pair.rollups.tally;
   assert.equal(fromRollups + (fromRaw.get('short') ?? 0), 4 * GROUPINGS.length + 2 * asked);
@@ -205,7 +210,10 @@ test('users of the two ends who have no number yet count once beside those who h
   const lastMinute = FIRST_DAY + 2 * DAY_MS + 13 * HOUR_MS + 59 * MINUTE_MS;
   const firstMinute = FIRST_DAY + 7 * HOUR_MS;
   const fresh = (ts: number, user: number): EventRow => ({
-    event_id: `00000000-0000-4000-8000-${dice.below(2 ** 40).toString(16).padStart(12, '0')}`,
+    event_id: `00000000-0000-4000-8000-${dice
+      .below(2 ** 40)
+      .toString(16)
+      .padStart(12, '0')}`,
     event_name: dice.pick(NAMES),
     channel: dice.pick(CHANNELS),
     user_id: `user_${user}`,
@@ -287,11 +295,11 @@ test('a day that was rebuilt counts in its latest generation, and an open one fr
   assert.equal(await compare(pair, { event_name: '*' }), SHIPPED);
   await rebuild(9, 2);
   assert.equal(await compare(pair, { event_name: '*' }), ROLLED);
-  const before = pair.rollups.tally.fromRaw.get('exception');
+  const fromRaw = pair.rollups.tally.fromRaw.get('exception');
   await compareMany(pair, dice, 60);
   await optimize(database);
   await compareMany(pair, dice, 60);
-  assert.equal(pair.rollups.tally.fromRaw.get('exception'), before);
+  assert.equal(pair.rollups.tally.fromRaw.get('exception'), fromRaw);
 });
 
 test('where there are more event names than are rolled, what may concern the others comes from raw rows', async (t) => {

@@ -4,8 +4,8 @@ import { ClickHouseError } from '@clickhouse/client';
 import { createClickHouse, clickHouseReason, quoteIdentifier } from '../../../../src/shared/clickhouse/client.js';
 import { classifyQueryFailure, QueryHangs } from '../../../../src/shared/clickhouse/query-failure.js';
 
-function serverError(code: string): Error {
-  return new ClickHouseError({ message: 'words', code, type: 'X' });
+function serverError(code: string, message = 'words'): Error {
+  return new ClickHouseError({ message, code, type: 'X' });
 }
 
 function systemError(code: string): Error {
@@ -16,6 +16,10 @@ test('a failed query means what its code says', () => {
   const cases = [
     [serverError('159'), 'limit'],
     [serverError('241'), 'limit'],
+    [serverError('241', '(total) memory limit exceeded: would use 9 GiB'), 'limit'],
+    [serverError('241', 'Query memory limit exceeded: would use 2 GiB'), 'memory'],
+    [new Error('wrapped', { cause: serverError('241', 'Query memory limit exceeded') }), 'memory'],
+    [serverError('158'), 'size'],
     [serverError('202'), 'busy'],
     [serverError('60'), 'misconfigured'],
     [serverError('516'), 'misconfigured'],

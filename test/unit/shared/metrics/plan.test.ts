@@ -38,9 +38,7 @@ function bruteForce({ fromMs, toMs }: TimeRange, from: Level): Set<string> {
   for (const level of LEVELS) {
     for (let bucket = Math.floor(fromMs / BUCKET_MS[level]); bucket * BUCKET_MS[level] < toMs; bucket += 1) {
       const start = bucket * BUCKET_MS[level];
-      const isInCoarser = LEVELS.some(
-        (above) => above > level && isWhole(above, Math.floor(start / BUCKET_MS[above])),
-      );
+      const isInCoarser = LEVELS.some((above) => above > level && isWhole(above, Math.floor(start / BUCKET_MS[above])));
       if (isWhole(level, bucket) && !isInCoarser) chosen.add(`${level} ${bucket}`);
     }
   }
@@ -85,10 +83,7 @@ test('reads and raw ranges follow each other without gap or overlap from one end
 });
 
 test('events counted through the cells and raw ranges of a plan are the events of the range', () => {
-  const event = fc.oneof(
-    instant,
-    fc.integer({ min: 0, max: 5 * BUCKET_MS[3] }),
-  );
+  const event = fc.oneof(instant, fc.integer({ min: 0, max: 5 * BUCKET_MS[3] }));
   fc.assert(
     fc.property(fc.array(event, { maxLength: 200 }), fc.oneof(range, nearRange), coarsest, (events, asked, level) => {
       const cells = new Map<string, number>();
@@ -100,8 +95,7 @@ test('events counted through the cells and raw ranges of a plan are the events o
       }
       const plan = planReads(asked, level);
       const inCells = bucketsOf(plan).reduce((sum, bucket) => sum + (cells.get(bucket) ?? 0), 0);
-      const within = ({ fromMs, toMs }: TimeRange): number =>
-        events.filter((ts) => ts >= fromMs && ts < toMs).length;
+      const within = ({ fromMs, toMs }: TimeRange): number => events.filter((ts) => ts >= fromMs && ts < toMs).length;
       assert.equal(inCells + plan.raw.reduce((sum, piece) => sum + within(piece), 0), within(asked));
     }),
     tries(500),
