@@ -18,6 +18,7 @@ function pageOf(answers: AnswerTally): PrometheusPage {
       walBytes: 0,
       pendingSegments: 0,
       oldestUnshippedSeconds: 0,
+      oldestUnrolledSeconds: 0,
       ready: true,
       clickhouseUp: true,
       encoders: 1,
