@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { clampQuestion } from '../../../src/shared/metrics/retention.js';
 import { encodeCursor, parseMetricsQuestion } from '../../../src/shared/metrics/parameters.js';
-import { readMetricsAnswer } from '../../../src/shared/metrics/raw-statement.js';
+import { readMetricsAnswer } from '../../../src/shared/metrics/answer.js';
 import { retentionEdgeDay, retentionEdgeMs, retentionEdgeS } from '../../../src/shared/retention.js';
 
 const MIDNIGHT = Date.UTC(2026, 2, 1);
