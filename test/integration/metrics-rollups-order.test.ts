@@ -271,7 +271,7 @@ test('thousands of rebuilt days go along with a statement, more are answered fro
   await roller.addCells('true', { generation: 5 });
   const rebuild = async (first: number, count: number): Promise<void> => {
     await clickhouse.client.command({
-      query: `INSERT INTO ${tableName(database, 'rollup_exceptions')}
+      query: `INSERT INTO ${tableName(database, 'rollup_exceptions')} (event_name, day, request, reason, done, generation)
         SELECT 'view', ${DAY} - number, 1, 'changed', 1, 5 FROM numbers(${first}, ${count})`,
     });
   };
