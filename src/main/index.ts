@@ -21,8 +21,8 @@ import { type ShutdownSteps, shutDown } from './shutdown.js';
 /** A part without which nothing can be accepted has ended; the log is recovered by the next start (sysexits: EX_SOFTWARE). */
 const EXIT_BROKEN = 70;
 
-/** Until a roller says otherwise. */
-const NOTHING_ROLLED: RollupState = { state: () => 'behind', asOf: () => 0 };
+/** Where the rollup is this much older than the raw rows, questions are answered from those: slowly, but up to date. */
+const ROLLUP_LAG_MAX_S = 60;
 
 interface Parts {
   readonly config: Config;
@@ -84,7 +84,12 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
     log,
   });
   const tally = new AnswerTally();
-  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups: NOTHING_ROLLED, tally };
+  const rollups: RollupState = {
+    state: () =>
+      flusher.rollupReady && flusher.asOfShipped() - flusher.asOfRolled() < ROLLUP_LAG_MAX_S ? 'ready' : 'behind',
+    asOf: () => flusher.asOfRolled(),
+  };
+  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups, tally };
 }
 
 function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {

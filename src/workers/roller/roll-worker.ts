@@ -57,28 +57,19 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
     keptFromMs: () => retentionEdgeMs(retentionDays, Date.now()),
   });
   const housekeeping = new Housekeeping({ client, database: clickhouse.database, retentionDays, log });
-  let wake = (): void => undefined;
+  const bed = new Bed();
   const greeted = new Promise<void>((resolve) => {
     shipped.on('message', ({ ordinal, batches }: ShippedMessage) => {
       segments.announce(ordinal, batches);
       for (const batch of batches) roller.offer(batch);
       resolve();
-      wake();
+      bed.wake();
     });
   });
   stop.once('message', () => {
     stopping.abort();
-    wake();
+    bed.wake();
   });
-  const pause = async (ms: number): Promise<void> => {
-    const woken = new Promise<void>((resolve) => {
-      wake = resolve;
-    });
-    const timer = new AbortController();
-    await Promise.race([woken, sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined)]);
-    timer.abort();
-  };
-
   // What the ledger is asked for after that has everything that is not announced.
   await Promise.race([greeted, new Promise((resolve) => stopping.signal.addEventListener('abort', resolve))]);
   for (let failures = 0; !stopping.signal.aborted;) {
@@ -89,7 +80,7 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
       if (failures > 0) log.info({ failures }, 'rolling goes on');
       failures = 0;
       if (worked) await sleep((performance.now() - from) * REST);
-      else await pause(IDLE_MS);
+      else await bed.rest(IDLE_MS);
     } catch (error) {
       if (stopping.signal.aborted) break;
       failures += 1;
@@ -101,12 +92,30 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
           'the rollup is behind until this works',
         );
       }
-      await pause(retryInMs);
+      await bed.rest(retryInMs);
     }
   }
   await client.close();
   shipped.close();
   stop.close();
+}
+
+/** Sleeps for a while, or until there is news. */
+class Bed {
+  #wake = (): void => undefined;
+
+  wake(): void {
+    this.#wake();
+  }
+
+  async rest(ms: number): Promise<void> {
+    const woken = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    const timer = new AbortController();
+    await Promise.race([woken, sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined)]);
+    timer.abort();
+  }
 }
 
 await run(workerData as RollWorkerData);
