@@ -1,11 +1,18 @@
+/** Memory with the two ways to look at it. */
+export interface Bytes {
+  readonly buffer: Buffer;
+  /** Of exactly the buffer's bytes. */
+  readonly view: DataView;
+}
+
 /**
  * ClickHouse's RowBinary, as far as `events` needs it. A `Sink` is a place in memory; the functions write one value each
  * and move on. They do not check for room or range: who calls them has (ROW_MAX_BYTES, validate.ts).
  * Format: https://clickhouse.com/docs/interfaces/formats/RowBinary
  */
-export class Sink {
-  buffer: Buffer;
-  view: DataView;
+export class Sink implements Bytes {
+  readonly buffer: Buffer;
+  readonly view: DataView;
   /** Where the next byte goes. */
   at = 0;
 
@@ -17,6 +24,8 @@ export class Sink {
 
 /** Longest string that is written character by character; beyond it the call into `utf8Write` pays. */
 const SHORT_STRING = 48;
+/** Most bytes that are copied four by four; beyond it the call into `copy` pays. */
+const SHORT_COPY = 256;
 
 /** Unsigned LEB128, for values below 2^31. */
 function writeVarint(sink: Sink, value: number): void {
@@ -65,24 +74,41 @@ export function writeLongString(sink: Sink, value: string): void {
 }
 
 /** String from bytes that are already UTF-8. */
-export function writeStringBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
+export function writeStringBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
   writeVarint(sink, end - start);
   copyBytes(sink, bytes, start, end);
 }
 
+/** String from all of some bytes that are already UTF-8. */
+export function writeBytes(sink: Sink, bytes: Uint8Array): void {
+  writeVarint(sink, bytes.length);
+  sink.buffer.set(bytes, sink.at);
+  sink.at += bytes.length;
+}
+
 /** Length in bytes as u32, then the bytes. */
-export function writeLongStringBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
+export function writeLongStringBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
   sink.view.setUint32(sink.at, end - start, true);
   sink.at += 4;
   copyBytes(sink, bytes, start, end);
 }
 
-function copyBytes(sink: Sink, bytes: Buffer, start: number, end: number): void {
-  const { buffer, at } = sink;
+function copyBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
+  const { at } = sink;
   const length = end - start;
-  if (length <= SHORT_STRING) for (let i = 0; i < length; i += 1) buffer[at + i] = bytes[start + i] ?? 0;
-  else bytes.copy(buffer, at, start, end);
   sink.at = at + length;
+  if (length > SHORT_COPY) {
+    bytes.buffer.copy(sink.buffer, at, start, end);
+  } else if (length < 4) {
+    for (let i = 0; i < length; i += 1) sink.buffer[at + i] = bytes.buffer[start + i] ?? 0;
+  } else {
+    const from = bytes.view;
+    const to = sink.view;
+    const last = length - 4;
+    for (let i = 0; i < last; i += 4) to.setInt32(at + i, from.getInt32(start + i, true), true);
+    // The last four overlap those before: nothing beyond the string is read or written.
+    to.setInt32(at + last, from.getInt32(start + last, true), true);
+  }
 }
 
 /** The head of an Array; its elements follow. */

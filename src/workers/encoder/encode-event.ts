@@ -1,6 +1,7 @@
 import {
   type Sink,
   writeArrayLength,
+  writeBytes,
   writeInt64,
   writeString,
   writeStringArray,
@@ -20,18 +21,13 @@ export function encodeEvent(sink: Sink, event: ValidEvent, eventId: Uint8Array, 
   writeInt64(sink, event.timestampMs);
   writeString(sink, event.campaignId);
   writeStringArray(sink, event.tags);
-  writeStringBytes(sink, event.metadata, 0, event.metadata.length);
+  writeBytes(sink, event.metadata);
   writeInt64(sink, receivedAtUs);
 }
 
-/** The same row from an event that was scanned in `text`. */
-export function encodeScanned(
-  sink: Sink,
-  text: Buffer,
-  event: EventScanner,
-  eventId: Uint8Array,
-  receivedAtUs: number,
-): void {
+/** The same row from an event that was scanned. */
+export function encodeScanned(sink: Sink, event: EventScanner, eventId: Uint8Array, receivedAtUs: number): void {
+  const { text, metadata } = event;
   writeUuid(sink, eventId);
   writeStringBytes(sink, text, event.eventName.start, event.eventName.end);
   writeStringBytes(sink, text, event.channel.start, event.channel.end);
@@ -43,6 +39,6 @@ export function encodeScanned(
     const tag = event.tags[i];
     if (tag !== undefined) writeStringBytes(sink, text, tag.start, tag.end);
   }
-  writeStringBytes(sink, event.metadata, 0, event.metadataLength);
+  writeStringBytes(sink, event.metadataText, metadata.start, metadata.end);
   writeInt64(sink, receivedAtUs);
 }

@@ -47,8 +47,8 @@ export class EventEncoder {
       return this.encodeReadably(text, start, end, arrivalUs, key, sink);
     }
     if (this.#forgotten?.has(text, scanner.userId.start, scanner.userId.end) === true) return USER_FORGOTTEN;
-    const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(text, scanner, this.#scratch);
-    encodeScanned(sink, text, scanner, id, arrivalUs);
+    const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(scanner, this.#scratch);
+    encodeScanned(sink, scanner, id, arrivalUs);
     return id;
   }
 

@@ -47,8 +47,9 @@ export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
   return hash(scratch);
 }
 
-/** The same id for an event that was scanned in `text`. */
-export function deriveScannedId(text: Buffer, event: EventScanner, scratch: Sink): Uint8Array {
+/** The same id for an event that was scanned. */
+export function deriveScannedId(event: EventScanner, scratch: Sink): Uint8Array {
+  const { text, metadata } = event;
   scratch.at = 0;
   scratch.buffer[scratch.at++] = VERSION;
   writeLongStringBytes(scratch, text, event.eventName.start, event.eventName.end);
@@ -61,7 +62,7 @@ export function deriveScannedId(text: Buffer, event: EventScanner, scratch: Sink
     const tag = event.tags[i];
     if (tag !== undefined) writeLongStringBytes(scratch, text, tag.start, tag.end);
   }
-  writeLongStringBytes(scratch, event.metadata, 0, event.metadataLength);
+  writeLongStringBytes(scratch, event.metadataText, metadata.start, metadata.end);
   return hash(scratch);
 }
 

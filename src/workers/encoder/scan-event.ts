@@ -1,7 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
-import { skipSpace } from './json-text.js';
-import { scanObject, SCAN_FAILED, type ObjectCopy } from './scan-json.js';
+import { type Bytes, Sink } from '../../shared/rowbinary.js';
+import { compact, skipSpace } from './json-text.js';
+import { type ObjectScan, scanObject, SCAN_FAILED } from './scan-json.js';
 import type { ValidationOptions } from './validate.js';
 
 /**
@@ -58,7 +59,11 @@ const HEX_VALUE = Int8Array.from({ length: 256 }, (_, byte) => {
   return Number.isNaN(value) ? -1 : value;
 });
 
+const NO_TEXT: Bytes = new Sink(Buffer.alloc(0));
+
 export class EventScanner {
+  /** What the spans point into. */
+  text: Bytes = NO_TEXT;
   readonly eventName: Span = { start: 0, end: 0 };
   readonly channel: Span = { start: 0, end: 0 };
   readonly userId: Span = { start: 0, end: 0 };
@@ -66,16 +71,17 @@ export class EventScanner {
   timestampMs = 0;
   readonly tags: Span[] = Array.from({ length: EVENT_LIMITS.tagsMax }, () => ({ start: 0, end: 0 }));
   tagCount = 0;
-  /** Metadata without white space outside strings, and how many bytes of it are used. */
-  readonly metadata = Buffer.alloc(EVENT_LIMITS.metadataMaxBytes);
-  metadataLength = 0;
+  /** Metadata without white space outside strings, in `metadataText`: the text itself where it has no such white space. */
+  readonly metadata: Span = { start: 0, end: 0 };
+  metadataText: Bytes = NO_TEXT;
   /** The producer's own id, where `hasEventId`. */
   readonly eventId = new Uint8Array(16);
   hasEventId = false;
 
   readonly #channels: readonly Uint8Array[];
   readonly #futureToleranceMs: number;
-  readonly #copy: ObjectCopy = { out: this.metadata, length: 0, nonAscii: false };
+  readonly #object: ObjectScan = { hasSpace: false, nonAscii: false };
+  readonly #compacted = new Sink(Buffer.alloc(EVENT_LIMITS.metadataMaxBytes));
   #seen = 0;
   #nonAscii = false;
 
@@ -87,6 +93,8 @@ export class EventScanner {
   /** Whether the text is a plain valid event; its fields are then set, until the next call. */
   scan(text: Buffer, start: number, end: number, arrivalMs: number): boolean {
     this.#reset();
+    // Events come many in one buffer: a ring, a bulk body.
+    if (this.text.buffer !== text) this.text = new Sink(text);
     let at = skipSpace(text, start, end);
     if (text[at] !== OPEN_OBJECT) return false;
     at = skipSpace(text, at + 1, end);
@@ -111,7 +119,7 @@ export class EventScanner {
     this.#nonAscii = false;
     this.campaignId.end = this.campaignId.start;
     this.tagCount = 0;
-    this.metadataLength = 0;
+    this.metadata.end = this.metadata.start;
     this.hasEventId = false;
   }
 
@@ -228,12 +236,19 @@ export class EventScanner {
   }
 
   #metadata(text: Buffer, at: number, end: number): number {
-    const copy = this.#copy;
-    const limit = Math.min(end, at + EVENT_LIMITS.metadataMaxBytes);
-    const behind = scanObject(text, at, limit, copy);
+    const object = this.#object;
+    const behind = scanObject(text, at, Math.min(end, at + EVENT_LIMITS.metadataMaxBytes), object);
     if (behind === SCAN_FAILED) return SCAN_FAILED;
-    this.metadataLength = copy.length;
-    if (copy.nonAscii) this.#nonAscii = true;
+    if (object.nonAscii) this.#nonAscii = true;
+    if (object.hasSpace) {
+      this.metadataText = this.#compacted;
+      this.metadata.start = 0;
+      this.metadata.end = compact(text, at, behind, this.#compacted.buffer, 0);
+    } else {
+      this.metadataText = this.text;
+      this.metadata.start = at;
+      this.metadata.end = behind;
+    }
     return behind;
   }
 

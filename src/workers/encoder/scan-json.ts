@@ -1,18 +1,17 @@
 import { skipSpace } from './json-text.js';
 
 /**
- * Checks the grammar of a JSON object's text and copies it without white space outside strings, in one pass over the bytes.
- * It hands back (SCAN_FAILED) whatever is not JSON, and whatever is not plain: `\u` escapes, more than DEPTH_MAX levels, an
- * object of more than MEMBERS_MAX members, a member given twice. It never looks beyond `end`.
+ * Checks the grammar of a JSON object's text in one pass over the bytes. It hands back (SCAN_FAILED) whatever is not JSON, and
+ * whatever is not plain: `\u` escapes, more than DEPTH_MAX levels, an object of more than MEMBERS_MAX members, a member given
+ * twice. It never looks beyond `end`.
  */
 
 export const SCAN_FAILED = -1;
 
-export interface ObjectCopy {
-  /** Has room for the whole text. */
-  readonly out: Uint8Array;
-  /** Bytes of the copy. */
-  length: number;
+/** What the pass over an object found. */
+export interface ObjectScan {
+  /** There is white space outside strings. */
+  hasSpace: boolean;
   /** There is a byte beyond ASCII; whether it is UTF-8 is the caller's to find out. */
   nonAscii: boolean;
 }
@@ -40,53 +39,46 @@ const ESCAPES = Uint8Array.from({ length: 256 }, (_, byte) =>
 );
 const LITERALS = [Buffer.from('true'), Buffer.from('false'), Buffer.from('null')] as const;
 
-/** Where the names of the members of each open object stand in the copy, by level. */
+/** Where the names of the members of each open object stand in the text, by level. */
 const names = Array.from({ length: DEPTH_MAX }, () => new Int32Array(2 * MEMBERS_MAX));
 
 /** The object that begins at `at`; returns the position behind it. */
-export function scanObject(text: Uint8Array, at: number, end: number, copy: ObjectCopy): number {
-  copy.length = 0;
-  copy.nonAscii = false;
+export function scanObject(text: Uint8Array, at: number, end: number, scan: ObjectScan): number {
+  scan.hasSpace = false;
+  scan.nonAscii = false;
   if (text[at] !== OPEN_OBJECT) return SCAN_FAILED;
-  return objectAt(text, at, end, copy, 0);
+  return objectAt(text, at, end, scan, 0);
 }
 
-function objectAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy, level: number): number {
+function objectAt(text: Uint8Array, start: number, end: number, scan: ObjectScan, level: number): number {
   const seen = names[level];
   if (seen === undefined) return SCAN_FAILED;
-  const { out } = copy;
-  out[copy.length++] = OPEN_OBJECT;
-  let at = skipSpace(text, start + 1, end);
-  if (at < end && text[at] === CLOSE_OBJECT) {
-    out[copy.length++] = CLOSE_OBJECT;
-    return at + 1;
-  }
+  let at = nextAt(text, start + 1, end, scan);
+  if (at < end && text[at] === CLOSE_OBJECT) return at + 1;
   for (let members = 0; members < MEMBERS_MAX; members += 1) {
-    const nameFrom = copy.length;
-    at = stringAt(text, at, end, copy);
-    if (at === SCAN_FAILED || !isNew(out, seen, members, nameFrom, copy.length)) return SCAN_FAILED;
-    at = skipSpace(text, at, end);
+    const nameFrom = at;
+    at = stringAt(text, at, end, scan);
+    if (at === SCAN_FAILED || !isNew(text, seen, members, nameFrom, at)) return SCAN_FAILED;
+    at = nextAt(text, at, end, scan);
     if (at >= end || text[at] !== COLON) return SCAN_FAILED;
-    out[copy.length++] = COLON;
-    at = valueAt(text, skipSpace(text, at + 1, end), end, copy, level + 1);
+    at = valueAt(text, nextAt(text, at + 1, end, scan), end, scan, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = skipSpace(text, at, end);
+    at = nextAt(text, at, end, scan);
     if (at >= end) return SCAN_FAILED;
     const byte = text[at] ?? 0;
-    if (byte !== COMMA && byte !== CLOSE_OBJECT) return SCAN_FAILED;
-    out[copy.length++] = byte;
     if (byte === CLOSE_OBJECT) return at + 1;
-    at = skipSpace(text, at + 1, end);
+    if (byte !== COMMA) return SCAN_FAILED;
+    at = nextAt(text, at + 1, end, scan);
   }
   return SCAN_FAILED;
 }
 
 /** Notes a member's name; false where it was there before. A name with an escape could be another's twin: not plain. */
-function isNew(out: Uint8Array, seen: Int32Array, members: number, from: number, to: number): boolean {
-  for (let i = from; i < to; i += 1) if (out[i] === BACKSLASH) return false;
+function isNew(text: Uint8Array, seen: Int32Array, members: number, from: number, to: number): boolean {
+  for (let i = from; i < to; i += 1) if (text[i] === BACKSLASH) return false;
   for (let member = 0; member < members; member += 1) {
     const otherFrom = seen[2 * member] ?? 0;
-    if ((seen[2 * member + 1] ?? 0) - otherFrom === to - from && isSame(out, otherFrom, from, to - from)) return false;
+    if ((seen[2 * member + 1] ?? 0) - otherFrom === to - from && isSame(text, otherFrom, from, to - from)) return false;
   }
   seen[2 * members] = from;
   seen[2 * members + 1] = to;
@@ -98,78 +90,70 @@ function isSame(bytes: Uint8Array, a: number, b: number, length: number): boolea
   return true;
 }
 
-function arrayAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy, level: number): number {
+function arrayAt(text: Uint8Array, start: number, end: number, scan: ObjectScan, level: number): number {
   if (level >= DEPTH_MAX) return SCAN_FAILED;
-  const { out } = copy;
-  out[copy.length++] = OPEN_ARRAY;
-  let at = skipSpace(text, start + 1, end);
-  if (at < end && text[at] === CLOSE_ARRAY) {
-    out[copy.length++] = CLOSE_ARRAY;
-    return at + 1;
-  }
+  let at = nextAt(text, start + 1, end, scan);
+  if (at < end && text[at] === CLOSE_ARRAY) return at + 1;
   for (;;) {
-    at = valueAt(text, at, end, copy, level + 1);
+    at = valueAt(text, at, end, scan, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = skipSpace(text, at, end);
+    at = nextAt(text, at, end, scan);
     if (at >= end) return SCAN_FAILED;
     const byte = text[at] ?? 0;
-    if (byte !== COMMA && byte !== CLOSE_ARRAY) return SCAN_FAILED;
-    out[copy.length++] = byte;
     if (byte === CLOSE_ARRAY) return at + 1;
-    at = skipSpace(text, at + 1, end);
+    if (byte !== COMMA) return SCAN_FAILED;
+    at = nextAt(text, at + 1, end, scan);
   }
 }
 
-function valueAt(text: Uint8Array, at: number, end: number, copy: ObjectCopy, level: number): number {
+function valueAt(text: Uint8Array, at: number, end: number, scan: ObjectScan, level: number): number {
   if (at >= end) return SCAN_FAILED;
   switch (text[at]) {
     case QUOTE:
-      return stringAt(text, at, end, copy);
+      return stringAt(text, at, end, scan);
     case OPEN_OBJECT:
-      return objectAt(text, at, end, copy, level);
+      return objectAt(text, at, end, scan, level);
     case OPEN_ARRAY:
-      return arrayAt(text, at, end, copy, level);
+      return arrayAt(text, at, end, scan, level);
     case 0x74: // true
-      return literalAt(text, at, end, copy, LITERALS[0]);
+      return literalAt(text, at, end, LITERALS[0]);
     case 0x66: // false
-      return literalAt(text, at, end, copy, LITERALS[1]);
+      return literalAt(text, at, end, LITERALS[1]);
     case 0x6e: // null
-      return literalAt(text, at, end, copy, LITERALS[2]);
+      return literalAt(text, at, end, LITERALS[2]);
     default:
-      return numberAt(text, at, end, copy);
+      return numberAt(text, at, end);
   }
 }
 
-function literalAt(text: Uint8Array, at: number, end: number, copy: ObjectCopy, literal: Uint8Array): number {
+/** The first position from `at` that is not white space. */
+function nextAt(text: Uint8Array, at: number, end: number, scan: ObjectScan): number {
+  // Whatever is above a space begins a token, or is refused by who looks at it next.
+  if ((text[at] ?? 0) > 0x20) return at;
+  const behind = skipSpace(text, at, end);
+  if (behind !== at) scan.hasSpace = true;
+  return behind;
+}
+
+function literalAt(text: Uint8Array, at: number, end: number, literal: Uint8Array): number {
   if (at + literal.length > end) return SCAN_FAILED;
-  for (let i = 0; i < literal.length; i += 1) {
-    const byte = literal[i] ?? 0;
-    if (text[at + i] !== byte) return SCAN_FAILED;
-    copy.out[copy.length++] = byte;
-  }
+  for (let i = 0; i < literal.length; i += 1) if (text[at + i] !== literal[i]) return SCAN_FAILED;
   return at + literal.length;
 }
 
-function stringAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy): number {
+function stringAt(text: Uint8Array, start: number, end: number, scan: ObjectScan): number {
   if (start >= end || text[start] !== QUOTE) return SCAN_FAILED;
-  const { out } = copy;
-  let to = copy.length;
-  out[to++] = QUOTE;
   let bits = 0;
   for (let at = start + 1; at < end; at += 1) {
     const byte = text[at] ?? 0;
-    out[to++] = byte;
     if (byte === QUOTE) {
-      copy.length = to;
-      if (bits >= 0x80) copy.nonAscii = true;
+      if (bits >= 0x80) scan.nonAscii = true;
       return at + 1;
     }
     if (byte < 0x20) return SCAN_FAILED;
     if (byte === BACKSLASH) {
       at += 1;
-      const escaped = text[at] ?? 0;
-      if (at >= end || ESCAPES[escaped] !== 1) return SCAN_FAILED;
-      out[to++] = escaped;
+      if (at >= end || ESCAPES[text[at] ?? 0] !== 1) return SCAN_FAILED;
       continue;
     }
     bits |= byte;
@@ -178,7 +162,7 @@ function stringAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy
 }
 
 /** RFC 8259: [minus] int [frac] [exp]. */
-function numberAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy): number {
+function numberAt(text: Uint8Array, start: number, end: number): number {
   let at = start;
   if (at < end && text[at] === MINUS) at += 1;
   const whole = digitsAt(text, at, end);
@@ -196,7 +180,6 @@ function numberAt(text: Uint8Array, start: number, end: number, copy: ObjectCopy
     if (exponent === at) return SCAN_FAILED;
     at = exponent;
   }
-  for (let i = start; i < at; i += 1) copy.out[copy.length++] = text[i] ?? 0;
   return at;
 }
 

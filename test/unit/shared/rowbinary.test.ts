@@ -109,7 +109,7 @@ test('strings and bytes of every length about the edges of a length prefix are r
     assert.deepEqual(await readBack('String', texts, writeString, 'v', room), texts);
     const asBytes: Write<string> = (sink, text) => {
       const bytes = Buffer.from(`..${text}...`);
-      writeStringBytes(sink, bytes, 2, bytes.length - 3);
+      writeStringBytes(sink, new Sink(bytes), 2, bytes.length - 3);
     };
     assert.deepEqual(await readBack('String', texts, asBytes, 'v', room), texts);
   }
