@@ -38,7 +38,15 @@ const MEMBERS = [
   'event_id',
 ] as const;
 type Member = (typeof MEMBERS)[number];
-const NAMES: readonly Uint8Array[] = MEMBERS.map((name) => Buffer.from(name));
+/** With the quote behind it: no name is then the beginning of another. */
+const NAMES: readonly Buffer[] = MEMBERS.map((name) => Buffer.from(`${name}"`));
+const NAME_MAX_BYTES = Math.max(...NAMES.map((name) => name.length));
+/** Names are compared four bytes at a time: three words, which may overlap, cover each of them. */
+const SECOND_AT = NAMES.map((name) => Math.min(4, name.length - 4));
+const LAST_AT = NAMES.map((name) => name.length - 4);
+const FIRST_WORDS = NAMES.map((name) => name.readInt32LE(0));
+const SECOND_WORDS = NAMES.map((name, index) => name.readInt32LE(SECOND_AT[index]));
+const LAST_WORDS = NAMES.map((name, index) => name.readInt32LE(LAST_AT[index]));
 const BIT = Object.fromEntries(MEMBERS.map((name, index) => [name, 1 << index])) as Readonly<Record<Member, number>>;
 const REQUIRED = BIT.event_name | BIT.channel | BIT.user_id | BIT.timestamp;
 
@@ -125,12 +133,12 @@ export class EventScanner {
 
   /** One member from its name's quote; returns where the comma or brace behind it stands. */
   #member(text: Buffer, start: number, end: number): number {
-    const index = memberAt(text, start);
+    const index = memberAt(this.text, start);
     if (index === -1) return SCAN_FAILED;
     const bit = 1 << index;
     if ((this.#seen & bit) !== 0) return SCAN_FAILED;
     this.#seen |= bit;
-    let at = skipSpace(text, start + (NAMES[index]?.length ?? 0) + 2, end);
+    let at = skipSpace(text, start + 1 + (NAMES[index]?.length ?? 0), end);
     if (text[at] !== COLON) return SCAN_FAILED;
     at = skipSpace(text, at + 1, end);
     at = this.#value(bit, text, at, end);
@@ -274,15 +282,16 @@ export class EventScanner {
 }
 
 /** Index in MEMBERS of the name whose opening quote is at `at`; -1 for any other. */
-function memberAt(text: Buffer, at: number): number {
-  if (text[at] !== QUOTE) return -1;
+function memberAt({ buffer, view }: Bytes, at: number): number {
+  if (buffer[at] !== QUOTE) return -1;
+  const start = at + 1;
+  if (start + NAME_MAX_BYTES > buffer.length) return NAMES.findIndex((name) => startsWith(buffer, start, name));
+  const first = view.getInt32(start, true);
   for (let index = 0; index < NAMES.length; index += 1) {
-    const name = NAMES[index];
     if (
-      name !== undefined &&
-      text[at + 1] === name[0] &&
-      text[at + 1 + name.length] === QUOTE &&
-      startsWith(text, at + 1, name)
+      FIRST_WORDS[index] === first &&
+      view.getInt32(start + (SECOND_AT[index] ?? 0), true) === SECOND_WORDS[index] &&
+      view.getInt32(start + (LAST_AT[index] ?? 0), true) === LAST_WORDS[index]
     ) {
       return index;
     }
