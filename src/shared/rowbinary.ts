@@ -93,7 +93,8 @@ export function writeLongStringBytes(sink: Sink, bytes: Bytes, start: number, en
   copyBytes(sink, bytes, start, end);
 }
 
-function copyBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
+/** Bytes as they are. */
+export function copyBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
   const { at } = sink;
   const length = end - start;
   sink.at = at + length;

@@ -47,7 +47,7 @@ export class EventEncoder {
       return this.encodeReadably(text, start, end, arrivalUs, key, sink);
     }
     if (this.#forgotten?.has(text, scanner.userId.start, scanner.userId.end) === true) return USER_FORGOTTEN;
-    const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(scanner, this.#scratch);
+    const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(scanner);
     encodeScanned(sink, scanner, id, arrivalUs);
     return id;
   }

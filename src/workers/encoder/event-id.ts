@@ -1,6 +1,7 @@
 import { createXXHash128 } from 'hash-wasm';
-import { type Sink, writeInt64, writeLongString, writeLongStringBytes } from '../../shared/rowbinary.js';
+import { copyBytes, type Sink, writeInt64, writeLongString, writeLongStringBytes } from '../../shared/rowbinary.js';
 import type { EventScanner } from './scan-event.js';
+import { HASH_CHUNK_BYTES, Xxh128 } from './xxh128.js';
 
 /**
  * The derived id of an event without `event_id` (docs/event-id.md, with test vectors): a UUID of version 8 over XXH3-128
@@ -44,31 +45,37 @@ export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
   writeUint32(scratch, event.metadata.length);
   scratch.buffer.set(event.metadata, scratch.at);
   scratch.at += event.metadata.length;
-  return hash(scratch);
+  return asUuid(hasher.init().update(scratch.buffer.subarray(0, scratch.at)).digest('binary'));
 }
 
-/** The same id for an event that was scanned. */
-export function deriveScannedId(event: EventScanner, scratch: Sink): Uint8Array {
+const direct = new Xxh128();
+
+/** The same id for an event that was scanned, valid until the next call. */
+export function deriveScannedId(event: EventScanner): Uint8Array {
   const { text, metadata } = event;
-  scratch.at = 0;
-  scratch.buffer[scratch.at++] = VERSION;
-  writeLongStringBytes(scratch, text, event.eventName.start, event.eventName.end);
-  writeLongStringBytes(scratch, text, event.channel.start, event.channel.end);
-  writeLongStringBytes(scratch, text, event.userId.start, event.userId.end);
-  writeLongStringBytes(scratch, text, event.campaignId.start, event.campaignId.end);
-  writeInt64(scratch, event.timestampMs);
-  writeUint32(scratch, event.tagCount);
+  const form = direct.chunk;
+  direct.begin();
+  form.buffer[form.at++] = VERSION;
+  writeLongStringBytes(form, text, event.eventName.start, event.eventName.end);
+  writeLongStringBytes(form, text, event.channel.start, event.channel.end);
+  writeLongStringBytes(form, text, event.userId.start, event.userId.end);
+  writeLongStringBytes(form, text, event.campaignId.start, event.campaignId.end);
+  writeInt64(form, event.timestampMs);
+  writeUint32(form, event.tagCount);
   for (let i = 0; i < event.tagCount; i += 1) {
     const tag = event.tags[i];
-    if (tag !== undefined) writeLongStringBytes(scratch, text, tag.start, tag.end);
+    if (tag !== undefined) writeLongStringBytes(form, text, tag.start, tag.end);
   }
-  writeLongStringBytes(scratch, event.metadataText, metadata.start, metadata.end);
-  return hash(scratch);
+  const metadataLength = metadata.end - metadata.start;
+  writeUint32(form, metadataLength);
+  if (form.at + metadataLength > HASH_CHUNK_BYTES) direct.update();
+  copyBytes(form, event.metadataText, metadata.start, metadata.end);
+  direct.update();
+  return asUuid(direct.end());
 }
 
-/** The UUID over what stands in the scratch memory up to its mark. */
-function hash(scratch: Sink): Uint8Array {
-  const id = hasher.init().update(scratch.buffer.subarray(0, scratch.at)).digest('binary');
+/** A hash with the version and variant of a UUID. */
+function asUuid(id: Uint8Array): Uint8Array {
   id[6] = ((id[6] ?? 0) & 0x0f) | 0x80; // version 8
   id[8] = ((id[8] ?? 0) & 0x3f) | 0x80; // variant of RFC 9562
   return id;
