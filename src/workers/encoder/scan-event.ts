@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
 import { type Bytes, Sink } from '../../shared/rowbinary.js';
 import { compact, skipSpace } from './json-text.js';
-import { type ObjectScan, scanObject, SCAN_FAILED } from './scan-json.js';
+import { type ObjectScan, plainEnd, scanObject, SCAN_FAILED } from './scan-json.js';
 import type { ValidationOptions } from './validate.js';
 
 /**
@@ -19,12 +19,12 @@ const COMMA = 0x2c;
 const COLON = 0x3a;
 const OPEN_ARRAY = 0x5b;
 const CLOSE_ARRAY = 0x5d;
-const BACKSLASH = 0x5c;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 const ZERO = 0x30;
 const NINE = 0x39;
 const STAR = 0x2a;
+const SPACE = 0x20;
 
 /** Members of an event, by their bit in the mask of those that were seen. */
 const MEMBERS = [
@@ -53,7 +53,10 @@ const REQUIRED = BIT.event_name | BIT.channel | BIT.user_id | BIT.timestamp;
 /** 2^53 has 16 digits: so many are always exact. */
 const DIGITS_MAX = 15;
 const UUID_CHARS = 36;
-const UUID_DASHES = new Set([8, 13, 18, 23]);
+const UUID_DASHES = [8, 13, 18, 23];
+/** Where the digits of each byte of a UUID stand in its text. */
+const UUID_BYTES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+const DASH = 0x2d;
 
 /** Where a field's bytes stand in the text; empty where the event does not have it. */
 export interface Span {
@@ -86,12 +89,14 @@ export class EventScanner {
   readonly eventId = new Uint8Array(16);
   hasEventId = false;
 
+  /** A string holds a byte beyond ASCII, or may. */
+  nonAscii = false;
+
   readonly #channels: readonly Uint8Array[];
   readonly #futureToleranceMs: number;
   readonly #object: ObjectScan = { hasSpace: false, nonAscii: false };
   readonly #compacted = new Sink(Buffer.alloc(EVENT_LIMITS.metadataMaxBytes));
   #seen = 0;
-  #nonAscii = false;
 
   constructor({ channels, futureToleranceS }: ValidationOptions) {
     this.#channels = channels.map((channel) => Buffer.from(channel));
@@ -105,44 +110,51 @@ export class EventScanner {
     if (this.text.buffer !== text) this.text = new Sink(text);
     let at = skipSpace(text, start, end);
     if (text[at] !== OPEN_OBJECT) return false;
-    at = skipSpace(text, at + 1, end);
+    at += 1;
+    // Whoever looks beyond `end` here finds nothing that it takes, or is then beyond it where the object ends.
     for (;;) {
+      // Above a space there is no white space: most calls of skipSpace are not worth their cost.
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
       at = this.#member(text, at, end);
       if (at === SCAN_FAILED) return false;
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
       const byte = text[at];
-      at = skipSpace(text, at + 1, end);
+      at += 1;
       if (byte === COMMA) continue;
-      if (byte !== CLOSE_OBJECT || at !== end) return false;
+      if (byte !== CLOSE_OBJECT || skipSpace(text, at, end) !== end) return false;
       break;
     }
     return (
       (this.#seen & REQUIRED) === REQUIRED &&
       this.timestampMs <= arrivalMs + this.#futureToleranceMs &&
-      (!this.#nonAscii || isUtf8(text.subarray(start, end)))
+      (!this.nonAscii || isUtf8(text.subarray(start, end)))
     );
   }
 
   #reset(): void {
     this.#seen = 0;
-    this.#nonAscii = false;
+    this.nonAscii = false;
     this.campaignId.end = this.campaignId.start;
     this.tagCount = 0;
     this.metadata.end = this.metadata.start;
     this.hasEventId = false;
   }
 
-  /** One member from its name's quote; returns where the comma or brace behind it stands. */
+  /** One member from its name's quote; returns the position behind its value. */
   #member(text: Buffer, start: number, end: number): number {
     const index = memberAt(this.text, start);
     if (index === -1) return SCAN_FAILED;
     const bit = 1 << index;
     if ((this.#seen & bit) !== 0) return SCAN_FAILED;
     this.#seen |= bit;
-    let at = skipSpace(text, start + 1 + (NAMES[index]?.length ?? 0), end);
-    if (text[at] !== COLON) return SCAN_FAILED;
-    at = skipSpace(text, at + 1, end);
-    at = this.#value(bit, text, at, end);
-    return at === SCAN_FAILED ? SCAN_FAILED : skipSpace(text, at, end);
+    let at = start + 1 + (NAMES[index]?.length ?? 0);
+    if (text[at] !== COLON) {
+      at = skipSpace(text, at, end);
+      if (text[at] !== COLON) return SCAN_FAILED;
+    }
+    at += 1;
+    if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
+    return this.#value(bit, text, at, end);
   }
 
   #value(bit: number, text: Buffer, at: number, end: number): number {
@@ -177,21 +189,11 @@ export class EventScanner {
   #string(text: Buffer, at: number, end: number, span: Span, min: number, max: number): number {
     if (text[at] !== QUOTE) return SCAN_FAILED;
     const start = at + 1;
-    const limit = Math.min(end, start + max + 1);
-    let bits = 0;
-    for (let i = start; i < limit; i += 1) {
-      const byte = text[i] ?? 0;
-      if (byte === QUOTE) {
-        if (i - start < min) return SCAN_FAILED;
-        if (bits >= 0x80) this.#nonAscii = true;
-        span.start = start;
-        span.end = i;
-        return i + 1;
-      }
-      if (byte === BACKSLASH || byte < 0x20) return SCAN_FAILED;
-      bits |= byte;
-    }
-    return SCAN_FAILED;
+    const behind = plainEnd(this.text, start, Math.min(end, start + max + 1), this);
+    if (text[behind] !== QUOTE || behind - start < min || behind - start > max || behind >= end) return SCAN_FAILED;
+    span.start = start;
+    span.end = behind;
+    return behind + 1;
   }
 
   #eventName(text: Buffer, at: number, end: number): number {
@@ -235,19 +237,20 @@ export class EventScanner {
       at = this.#string(text, at, end, span, 1, EVENT_LIMITS.tagMaxBytes);
       if (at === SCAN_FAILED) return SCAN_FAILED;
       this.tagCount += 1;
-      at = skipSpace(text, at, end);
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
       const byte = text[at];
-      if (byte === CLOSE_ARRAY) return at + 1;
+      at += 1;
+      if (byte === CLOSE_ARRAY) return at;
       if (byte !== COMMA) return SCAN_FAILED;
-      at = skipSpace(text, at + 1, end);
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
     }
   }
 
   #metadata(text: Buffer, at: number, end: number): number {
     const object = this.#object;
-    const behind = scanObject(text, at, Math.min(end, at + EVENT_LIMITS.metadataMaxBytes), object);
+    const behind = scanObject(this.text, at, Math.min(end, at + EVENT_LIMITS.metadataMaxBytes), object);
     if (behind === SCAN_FAILED) return SCAN_FAILED;
-    if (object.nonAscii) this.#nonAscii = true;
+    if (object.nonAscii) this.nonAscii = true;
     if (object.hasSpace) {
       this.metadataText = this.#compacted;
       this.metadata.start = 0;
@@ -263,18 +266,12 @@ export class EventScanner {
   #eventId(text: Buffer, at: number, end: number): number {
     const start = at + 1;
     if (text[at] !== QUOTE || start + UUID_CHARS >= end || text[start + UUID_CHARS] !== QUOTE) return SCAN_FAILED;
-    let nibble = 0;
-    for (let i = 0; i < UUID_CHARS; i += 1) {
-      const byte = text[start + i] ?? 0;
-      if (UUID_DASHES.has(i)) {
-        if (byte !== 0x2d) return SCAN_FAILED;
-        continue;
-      }
-      const value = HEX_VALUE[byte] ?? -1;
-      if (value === -1) return SCAN_FAILED;
-      const index = nibble >> 1;
-      this.eventId[index] = (nibble & 1) === 0 ? value << 4 : (this.eventId[index] ?? 0) | value;
-      nibble += 1;
+    for (const dash of UUID_DASHES) if (text[start + dash] !== DASH) return SCAN_FAILED;
+    for (let i = 0; i < UUID_BYTES.length; i += 1) {
+      const from = start + (UUID_BYTES[i] ?? 0);
+      const value = ((HEX_VALUE[text[from] ?? 0] ?? -1) << 4) | (HEX_VALUE[text[from + 1] ?? 0] ?? -1);
+      if (value < 0) return SCAN_FAILED;
+      this.eventId[i] = value;
     }
     this.hasEventId = true;
     return start + UUID_CHARS + 1;

@@ -1,3 +1,4 @@
+import type { Bytes } from '../../shared/rowbinary.js';
 import { skipSpace } from './json-text.js';
 
 /**
@@ -43,39 +44,40 @@ const LITERALS = [Buffer.from('true'), Buffer.from('false'), Buffer.from('null')
 const names = Array.from({ length: DEPTH_MAX }, () => new Int32Array(2 * MEMBERS_MAX));
 
 /** The object that begins at `at`; returns the position behind it. */
-export function scanObject(text: Uint8Array, at: number, end: number, scan: ObjectScan): number {
+export function scanObject(text: Bytes, at: number, end: number, scan: ObjectScan): number {
   scan.hasSpace = false;
   scan.nonAscii = false;
-  if (text[at] !== OPEN_OBJECT) return SCAN_FAILED;
+  if (text.buffer[at] !== OPEN_OBJECT) return SCAN_FAILED;
   return objectAt(text, at, end, scan, 0);
 }
 
-function objectAt(text: Uint8Array, start: number, end: number, scan: ObjectScan, level: number): number {
+function objectAt(text: Bytes, start: number, end: number, scan: ObjectScan, level: number): number {
+  const { buffer } = text;
   const seen = names[level];
   if (seen === undefined) return SCAN_FAILED;
-  let at = nextAt(text, start + 1, end, scan);
-  if (at < end && text[at] === CLOSE_OBJECT) return at + 1;
+  let at = nextAt(buffer, start + 1, end, scan);
+  if (at < end && buffer[at] === CLOSE_OBJECT) return at + 1;
   for (let members = 0; members < MEMBERS_MAX; members += 1) {
-    const nameFrom = at;
-    at = stringAt(text, at, end, scan);
-    if (at === SCAN_FAILED || !isNew(text, seen, members, nameFrom, at)) return SCAN_FAILED;
-    at = nextAt(text, at, end, scan);
-    if (at >= end || text[at] !== COLON) return SCAN_FAILED;
-    at = valueAt(text, nextAt(text, at + 1, end, scan), end, scan, level + 1);
+    if (at >= end || buffer[at] !== QUOTE) return SCAN_FAILED;
+    const nameEnd = plainEnd(text, at + 1, end, scan);
+    // A name with an escape could be another's twin: not plain.
+    if (nameEnd >= end || buffer[nameEnd] !== QUOTE || !isNew(buffer, seen, members, at, nameEnd)) return SCAN_FAILED;
+    at = nextAt(buffer, nameEnd + 1, end, scan);
+    if (at >= end || buffer[at] !== COLON) return SCAN_FAILED;
+    at = valueAt(text, nextAt(buffer, at + 1, end, scan), end, scan, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = nextAt(text, at, end, scan);
+    at = nextAt(buffer, at, end, scan);
     if (at >= end) return SCAN_FAILED;
-    const byte = text[at] ?? 0;
+    const byte = buffer[at] ?? 0;
     if (byte === CLOSE_OBJECT) return at + 1;
     if (byte !== COMMA) return SCAN_FAILED;
-    at = nextAt(text, at + 1, end, scan);
+    at = nextAt(buffer, at + 1, end, scan);
   }
   return SCAN_FAILED;
 }
 
-/** Notes a member's name; false where it was there before. A name with an escape could be another's twin: not plain. */
+/** Notes a member's name; false where it was there before. */
 function isNew(text: Uint8Array, seen: Int32Array, members: number, from: number, to: number): boolean {
-  for (let i = from; i < to; i += 1) if (text[i] === BACKSLASH) return false;
   for (let member = 0; member < members; member += 1) {
     const otherFrom = seen[2 * member] ?? 0;
     if ((seen[2 * member + 1] ?? 0) - otherFrom === to - from && isSame(text, otherFrom, from, to - from)) return false;
@@ -90,25 +92,27 @@ function isSame(bytes: Uint8Array, a: number, b: number, length: number): boolea
   return true;
 }
 
-function arrayAt(text: Uint8Array, start: number, end: number, scan: ObjectScan, level: number): number {
+function arrayAt(text: Bytes, start: number, end: number, scan: ObjectScan, level: number): number {
+  const { buffer } = text;
   if (level >= DEPTH_MAX) return SCAN_FAILED;
-  let at = nextAt(text, start + 1, end, scan);
-  if (at < end && text[at] === CLOSE_ARRAY) return at + 1;
+  let at = nextAt(buffer, start + 1, end, scan);
+  if (at < end && buffer[at] === CLOSE_ARRAY) return at + 1;
   for (;;) {
     at = valueAt(text, at, end, scan, level + 1);
     if (at === SCAN_FAILED) return SCAN_FAILED;
-    at = nextAt(text, at, end, scan);
+    at = nextAt(buffer, at, end, scan);
     if (at >= end) return SCAN_FAILED;
-    const byte = text[at] ?? 0;
+    const byte = buffer[at] ?? 0;
     if (byte === CLOSE_ARRAY) return at + 1;
     if (byte !== COMMA) return SCAN_FAILED;
-    at = nextAt(text, at + 1, end, scan);
+    at = nextAt(buffer, at + 1, end, scan);
   }
 }
 
-function valueAt(text: Uint8Array, at: number, end: number, scan: ObjectScan, level: number): number {
+function valueAt(text: Bytes, at: number, end: number, scan: ObjectScan, level: number): number {
+  const { buffer } = text;
   if (at >= end) return SCAN_FAILED;
-  switch (text[at]) {
+  switch (buffer[at]) {
     case QUOTE:
       return stringAt(text, at, end, scan);
     case OPEN_OBJECT:
@@ -116,13 +120,13 @@ function valueAt(text: Uint8Array, at: number, end: number, scan: ObjectScan, le
     case OPEN_ARRAY:
       return arrayAt(text, at, end, scan, level);
     case 0x74: // true
-      return literalAt(text, at, end, LITERALS[0]);
+      return literalAt(buffer, at, end, LITERALS[0]);
     case 0x66: // false
-      return literalAt(text, at, end, LITERALS[1]);
+      return literalAt(buffer, at, end, LITERALS[1]);
     case 0x6e: // null
-      return literalAt(text, at, end, LITERALS[2]);
+      return literalAt(buffer, at, end, LITERALS[2]);
     default:
-      return numberAt(text, at, end);
+      return numberAt(buffer, at, end);
   }
 }
 
@@ -141,24 +145,50 @@ function literalAt(text: Uint8Array, at: number, end: number, literal: Uint8Arra
   return at + literal.length;
 }
 
-function stringAt(text: Uint8Array, start: number, end: number, scan: ObjectScan): number {
-  if (start >= end || text[start] !== QUOTE) return SCAN_FAILED;
-  let bits = 0;
-  for (let at = start + 1; at < end; at += 1) {
-    const byte = text[at] ?? 0;
-    if (byte === QUOTE) {
-      if (bits >= 0x80) scan.nonAscii = true;
-      return at + 1;
-    }
-    if (byte < 0x20) return SCAN_FAILED;
-    if (byte === BACKSLASH) {
-      at += 1;
-      if (at >= end || ESCAPES[text[at] ?? 0] !== 1) return SCAN_FAILED;
-      continue;
-    }
-    bits |= byte;
+/** The string whose opening quote is at `start`; returns the position behind it. */
+function stringAt(text: Bytes, start: number, end: number, scan: ObjectScan): number {
+  const { buffer } = text;
+  if (start >= end || buffer[start] !== QUOTE) return SCAN_FAILED;
+  for (let at = start + 1; ; at += 2) {
+    at = plainEnd(text, at, end, scan);
+    if (at >= end) return SCAN_FAILED;
+    const byte = buffer[at];
+    if (byte === QUOTE) return at + 1;
+    if (byte !== BACKSLASH || at + 1 >= end || ESCAPES[buffer[at + 1] ?? 0] !== 1) return SCAN_FAILED;
   }
-  return SCAN_FAILED;
+}
+
+const EVERY = 0x01010101;
+const EVERY_HIGH_BIT = EVERY * 0x80;
+
+/**
+ * The first position from `at` with a quote, a backslash or a control character; `end` where there is none. Four bytes at a
+ * time: `(x - EVERY) & ~x` sets the high bit of each byte of x that is 0, and perhaps of some above the lowest such; see
+ * https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord, and there "less than n" for control characters.
+ */
+export function plainEnd({ buffer, view }: Bytes, start: number, end: number, scan: { nonAscii: boolean }): number {
+  let at = start;
+  let bits = 0;
+  let found = 0;
+  for (; at + 4 <= end; at += 4) {
+    const word = view.getInt32(at, true);
+    // With bytes behind the end of a string: to say "not ASCII" once too often does no harm.
+    bits |= word;
+    const quotes = word ^ (EVERY * QUOTE);
+    const backslashes = word ^ (EVERY * BACKSLASH);
+    found =
+      (((quotes - EVERY) & ~quotes) | ((backslashes - EVERY) & ~backslashes) | ((word - EVERY * 0x20) & ~word)) &
+      EVERY_HIGH_BIT;
+    if (found !== 0) break;
+  }
+  if ((bits & EVERY_HIGH_BIT) !== 0) scan.nonAscii = true;
+  if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3);
+  for (; at < end; at += 1) {
+    const byte = buffer[at] ?? 0;
+    if (byte === QUOTE || byte === BACKSLASH || byte < 0x20) return at;
+    if (byte >= 0x80) scan.nonAscii = true;
+  }
+  return end;
 }
 
 /** RFC 8259: [minus] int [frac] [exp]. */
