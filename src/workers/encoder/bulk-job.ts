@@ -3,7 +3,7 @@ import { BULK_ERRORS_MAX } from '../../shared/limits.js';
 import type { Sink } from '../../shared/rowbinary.js';
 import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
-import { formatUuid } from './event-id.js';
+import { IdList } from './id-list.js';
 import { EventFault } from './validate.js';
 
 interface BulkError {
@@ -32,7 +32,7 @@ export class BulkJob {
   #text: BulkText;
   #accepted = 0;
   #rejected = 0;
-  #ids: string[] = [];
+  readonly #ids = new IdList();
   #errors: BulkError[] = [];
 
   /** The rows go to `sink` from its start, which has room for the body and one row of any size. */
@@ -79,13 +79,20 @@ export class BulkJob {
   }
 
   /** The answer's status and body (api.md). */
-  answer(): { status: number; body: string } {
-    const ids = this.#options.minimal ? '' : `"event_ids":[${this.#ids.join(',')}],`;
+  answer(): { status: number; body: Buffer } {
+    const isTaken = this.#accepted > 0;
     const counts = `"accepted":${this.#accepted},"rejected":${this.#rejected}`;
-    const rest = `${counts},${ids}"errors":${JSON.stringify(this.#errors)}}`;
-    if (this.#accepted > 0) return { status: 202, body: `{${rest}` };
+    const errors = `"errors":${JSON.stringify(this.#errors)}}`;
+    const head = `{${isTaken ? '' : this.#refusal()}${counts},`;
+    const body = this.#options.minimal
+      ? Buffer.from(head + errors)
+      : Buffer.concat([Buffer.from(`${head}"event_ids":[`), this.#ids.json, Buffer.from(`],${errors}`)]);
+    return { status: isTaken ? 202 : 400, body };
+  }
+
+  #refusal(): string {
     const error = JSON.stringify(`every event was refused, the first because ${this.#errors[0]?.error ?? ''}`);
-    return { status: 400, body: `{"error":${error},"code":"validation_error",${rest}` };
+    return `"error":${error},"code":"validation_error",`;
   }
 
   #take(): void {
@@ -97,14 +104,14 @@ export class BulkJob {
     const outcome = this.#encoder.encode(this.#body, start, end, this.#options.arrivalUs, '', this.#sink);
     if (!(outcome instanceof EventFault)) {
       this.#accepted += 1;
-      if (!this.#options.minimal) this.#ids.push(`"${formatUuid(outcome)}"`);
+      if (!this.#options.minimal) this.#ids.add(outcome);
       return;
     }
     if (outcome.notJson && !this.#text.linesStandAlone) {
       throw refuse(`the body is not valid JSON: event ${index}: ${outcome.error}`);
     }
     this.#rejected += 1;
-    if (!this.#options.minimal) this.#ids.push('null');
+    if (!this.#options.minimal) this.#ids.addNull();
     if (this.#errors.length < BULK_ERRORS_MAX) {
       this.#errors.push({ index, error: outcome.error, code: outcome.code, details: outcome.details });
     }
@@ -113,7 +120,7 @@ export class BulkJob {
   #restart(): void {
     this.#accepted = 0;
     this.#rejected = 0;
-    this.#ids = [];
+    this.#ids.clear();
     this.#errors = [];
     this.#sink.at = 0;
     this.#text = new BulkText(this.#body, 0, this.#body.length, true);

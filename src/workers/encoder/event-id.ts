@@ -98,6 +98,22 @@ export function formatUuid(uuid: Uint8Array): string {
   return text;
 }
 
+const DIGITS = Buffer.from('0123456789abcdef');
+const DASH = 0x2d;
+/** Length of a UUID's text. */
+export const UUID_CHARS = 36;
+
+/** Writes a UUID's text, UUID_CHARS bytes. */
+export function writeUuidText(uuid: Uint8Array, out: Uint8Array, at: number): void {
+  let to = at;
+  for (let i = 0; i < 16; i += 1) {
+    if (i === 4 || i === 6 || i === 8 || i === 10) out[to++] = DASH;
+    const byte = uuid[i] ?? 0;
+    out[to++] = DIGITS[byte >> 4] ?? 0;
+    out[to++] = DIGITS[byte & 15] ?? 0;
+  }
+}
+
 /** The 16 bytes of a UUID's text, which the caller has matched against UUID_PATTERN. */
 export function parseUuid(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text.replaceAll('-', ''), 'hex'));

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
 import { type Bytes, Sink } from '../../shared/rowbinary.js';
+import { UUID_CHARS } from './event-id.js';
 import { compact, skipSpace } from './json-text.js';
 import { type ObjectScan, plainEnd, scanObject, SCAN_FAILED } from './scan-json.js';
 import type { ValidationOptions } from './validate.js';
@@ -52,7 +53,6 @@ const REQUIRED = BIT.event_name | BIT.channel | BIT.user_id | BIT.timestamp;
 
 /** 2^53 has 16 digits: so many are always exact. */
 const DIGITS_MAX = 15;
-const UUID_CHARS = 36;
 const UUID_DASHES = [8, 13, 18, 23];
 /** Where the digits of each byte of a UUID stand in its text. */
 const UUID_BYTES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];

@@ -18,7 +18,7 @@ import { BulkJob } from './bulk-job.js';
 import { BulkStages } from './bulk-stages.js';
 import { decodeBody } from './decode-body.js';
 import { EventEncoder } from './event-encoder.js';
-import { formatUuid } from './event-id.js';
+import { writeUuidText } from './event-id.js';
 import { ResultsWriter } from './results-writer.js';
 import { RowsWriter } from './rows-writer.js';
 import { EventFault } from './validate.js';
@@ -57,6 +57,9 @@ const SLICE_EVENTS = 256;
 const SLEEP_MS = 10_000;
 /** Answers to single events are shorter. */
 const SINGLE_ANSWER_MAX_BYTES = 32 * 1024;
+/** The answer to a single event that was taken; its id is written into it. */
+const SINGLE_ACCEPTED = Buffer.from('{"status":"accepted","event_id":"00000000-0000-0000-0000-000000000000"}');
+const SINGLE_ID_AT = SINGLE_ACCEPTED.indexOf('0');
 
 /** A bulk request that waits for its turn or is being worked off. */
 interface QueuedBulk {
@@ -212,8 +215,11 @@ class Encoder {
       return;
     }
     this.#rows.rowDone();
-    const body = `{"status":"accepted","event_id":"${formatUuid(outcome)}"}`;
-    this.#results.write({ number, status: 202, rowsThrough: this.#rows.through, accepted: 1, refused: 0 }, body);
+    writeUuidText(outcome, SINGLE_ACCEPTED, SINGLE_ID_AT);
+    this.#results.write(
+      { number, status: 202, rowsThrough: this.#rows.through, accepted: 1, refused: 0 },
+      SINGLE_ACCEPTED,
+    );
   }
 
   /** One slice of the bulk body whose turn it is; false where there is none or it waits for room. */
@@ -259,7 +265,7 @@ class Encoder {
     const job = this.#job;
     if (job === undefined) throw new Error('no bulk body is being worked off');
     const { status, body } = job.answer();
-    if (!this.#results.hasRoom(Buffer.byteLength(body))) return false;
+    if (!this.#results.hasRoom(body.length)) return false;
     if (job.accepted > 0 && !this.#stages.passOn(this.#rows, job.rows, job.accepted)) return false;
     this.#results.write(
       {

@@ -47,7 +47,7 @@ function work(
     while (!job.work(slice));
     assert.ok(job.rows.length <= Buffer.byteLength(body), 'the rows of a body are no more bytes than the body');
     const { status, body: text } = job.answer();
-    const answer = JSON.parse(text) as Answer;
+    const answer = JSON.parse(text.toString()) as Answer;
     assert.deepEqual([answer.accepted, answer.rejected], [job.accepted, job.rejected]);
     return {
       status,

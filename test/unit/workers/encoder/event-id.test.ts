@@ -7,7 +7,13 @@ import fc from 'fast-check';
 import { UUID_PATTERN } from '../../../../src/shared/event-schema.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
 import { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
-import { deriveEventId, formatUuid, parseUuid } from '../../../../src/workers/encoder/event-id.js';
+import {
+  deriveEventId,
+  formatUuid,
+  parseUuid,
+  UUID_CHARS,
+  writeUuidText,
+} from '../../../../src/workers/encoder/event-id.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
 import { anyEvent, type EventFields, layOut } from '../../../support/event-text.js';
 import { tries } from '../../../support/property.js';
@@ -220,6 +226,9 @@ test('every id is a UUID of version 8 and survives its text', () => {
       assert.match(text, new RegExp(UUID_PATTERN));
       assert.match(text, /^.{14}8.{4}[89ab]/);
       assert.deepEqual(parseUuid(text), id);
+      const bytes = Buffer.alloc(UUID_CHARS + 2, '.');
+      writeUuidText(id, bytes, 1);
+      assert.equal(bytes.toString(), `.${text}.`);
       assert.deepEqual(parseUuid(text.toUpperCase()), id);
     }),
     tries(100),
