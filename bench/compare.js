@@ -14,7 +14,8 @@ const METRICS = [
   { name: 'events/s', of: (sample) => sample.eventsPerS, more: 'better' },
   { name: 'p50 ms', of: (sample) => sample.latencyMs?.p50, more: 'worse' },
   { name: 'p99 ms', of: (sample) => sample.latencyMs?.p99, more: 'worse' },
-  { name: 'service µs/event', of: (sample) => sample.cpuUs.perEvent, more: 'worse' },
+  { name: 'service µs/event', of: (sample) => sample.cpuUs?.perEvent, more: 'worse' },
+  { name: 'ns/event', of: (sample) => sample.nsPerEvent, more: 'worse' },
   { name: 'memory MiB', of: (sample) => sample.memoryMiB?.now, more: 'worse' },
 ];
 

@@ -1,10 +1,3 @@
-/** Memory with the two ways to look at it. */
-export interface Bytes {
-  readonly buffer: Buffer;
-  /** Of exactly the buffer's bytes. */
-  readonly view: DataView;
-}
-
 /**
  * ClickHouse's RowBinary, as far as `events` needs it. A `Sink` is a place in memory; the functions write one value each
  * and move on. They do not check for room or range: who calls them has (ROW_MAX_BYTES, validate.ts).
@@ -20,6 +13,13 @@ export class Sink implements Bytes {
     this.buffer = buffer;
     this.view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   }
+}
+
+/** Memory with the two ways to look at it. */
+export interface Bytes {
+  readonly buffer: Buffer;
+  /** Of exactly the buffer's bytes. */
+  readonly view: DataView;
 }
 
 /** Longest string that is written character by character; beyond it the call into `utf8Write` pays. */

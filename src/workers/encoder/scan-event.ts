@@ -48,6 +48,7 @@ const LAST_AT = NAMES.map((name) => name.length - 4);
 const FIRST_WORDS = NAMES.map((name) => name.readInt32LE(0));
 const SECOND_WORDS = NAMES.map((name, index) => name.readInt32LE(SECOND_AT[index]));
 const LAST_WORDS = NAMES.map((name, index) => name.readInt32LE(LAST_AT[index]));
+if (NAME_MAX_BYTES > 12) throw new Error('a member of events has a name that three words do not cover');
 const BIT = Object.fromEntries(MEMBERS.map((name, index) => [name, 1 << index])) as Readonly<Record<Member, number>>;
 const REQUIRED = BIT.event_name | BIT.channel | BIT.user_id | BIT.timestamp;
 
@@ -72,6 +73,7 @@ const HEX_VALUE = Int8Array.from({ length: 256 }, (_, byte) => {
 
 const NO_TEXT: Bytes = new Sink(Buffer.alloc(0));
 
+/** Reads one event at a time; what it found stands in its fields. */
 export class EventScanner {
   /** What the spans point into. */
   text: Bytes = NO_TEXT;
@@ -88,8 +90,7 @@ export class EventScanner {
   /** The producer's own id, where `hasEventId`. */
   readonly eventId = new Uint8Array(16);
   hasEventId = false;
-
-  /** A string holds a byte beyond ASCII, or may. */
+  /** Whether a byte beyond ASCII was seen; whether it is UTF-8 is found out at the end. */
   nonAscii = false;
 
   readonly #channels: readonly Uint8Array[];
@@ -106,7 +107,7 @@ export class EventScanner {
   /** Whether the text is a plain valid event; its fields are then set, until the next call. */
   scan(text: Buffer, start: number, end: number, arrivalMs: number): boolean {
     this.#reset();
-    // Events come many in one buffer: a ring, a bulk body.
+    // Events come many in one buffer: a ring, a bulk body. The last body is held until the next event.
     if (this.text.buffer !== text) this.text = new Sink(text);
     let at = skipSpace(text, start, end);
     if (text[at] !== OPEN_OBJECT) return false;

@@ -99,7 +99,8 @@ test('every code point of Unicode is read back as it was written', async () => {
 
 test('strings and bytes of every length about the edges of a length prefix are read back', async () => {
   const lengths = [
-    0, 1, 47, 48, 49, 126, 127, 128, 129, 255, 256, 16_382, 16_383, 16_384, 16_385, 65_536, 2_097_151, 2_097_152,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 47, 48, 49, 126, 127, 128, 129, 255, 256, 257, 16_382, 16_383, 16_384, 16_385, 65_536,
+    2_097_151, 2_097_152,
   ];
   for (const unit of ['a', 'é', '€', '😀']) {
     const texts = lengths.map(

@@ -41,7 +41,10 @@ function compare(text: Buffer, about: string): boolean {
   const { bytes, start, end } = surrounded(text);
   compareIn(plainEncoder, bytes, start, end, about);
   compareIn(keepingEncoder, bytes, start, end, about);
-  return scanner.scan(bytes, start, end, NOW_US / 1000);
+  const isPlain = scanner.scan(bytes, start, end, NOW_US / 1000);
+  const alone = Buffer.from(new Uint8Array(text).buffer);
+  assert.equal(scanner.scan(alone, 0, alone.length, NOW_US / 1000), isPlain, `${about}: what stands around it decides`);
+  return isPlain;
 }
 
 function compareIn(encoder: EventEncoder, bytes: Buffer, start: number, end: number, about: string): void {

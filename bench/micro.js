@@ -1,0 +1,260 @@
+/**
+ * What the encoder's steps cost, one by one, in this process and without sockets: an event in one pass and the readable way,
+ * validators, the derived id, the ring, whole bulk bodies. The cost of a commit is in wal-commit.js.
+ *
+ * Each step is run in samples of some milliseconds, all steps in turn, so that a noisy moment is noisy for all of them.
+ * Usage: node bench/micro.js [--runs N] [--only TEXT] [--out PATH]
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { eventTexts } from './generator/payload.js';
+import { machine, QUIET_LOAD, versions } from './harness/machine.js';
+import { median, mediansOf, resultPath, tableText, writeResult } from './harness/report.js';
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '25' },
+    only: { type: 'string', default: '' },
+    out: { type: 'string', default: fileURLToPath(new URL('./results/micro.json', import.meta.url)) },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+if (values.help) {
+  console.log(
+    'node bench/micro.js [--runs N] [--only TEXT] [--out PATH]\nns a step; --only takes the steps with TEXT in their name. Needs a build: npm run build.',
+  );
+  process.exit(0);
+}
+
+const { Compile } = await import('typebox/compile');
+const { DEFAULT_CHANNELS, eventSchema } = await import('../dist/src/shared/event-schema.js');
+const { createRing, RingConsumer, RingProducer } = await import('../dist/src/shared/ring.js');
+const { Sink } = await import('../dist/src/shared/rowbinary.js');
+const { BulkJob } = await import('../dist/src/workers/encoder/bulk-job.js');
+const { BulkText } = await import('../dist/src/workers/encoder/bulk-text.js');
+const { EventEncoder } = await import('../dist/src/workers/encoder/event-encoder.js');
+const { EventScanner } = await import('../dist/src/workers/encoder/scan-event.js');
+const { deriveEventId, deriveScannedId } = await import('../dist/src/workers/encoder/event-id.js');
+
+const SAMPLE_MS = 8;
+const EVENTS = 1000;
+const ARRIVAL_US = 1_764_000_000_000_000;
+const OPTIONS = { channels: DEFAULT_CHANNELS, futureToleranceS: 60 };
+const SECONDS = 1_763_999_000;
+
+/** As in the service: bodies and rows stand in memory that threads share. */
+function shared(bytes) {
+  const copy = Buffer.from(new SharedArrayBuffer(bytes.length));
+  copy.set(bytes);
+  return copy;
+}
+
+/** Events of the load generator, each another one. */
+function linesOf(payload, count) {
+  const texts = eventTexts(payload, 'micro');
+  return Array.from({ length: count }, (_, index) =>
+    texts[index % texts.length]
+      .replaceAll(/N+(?=")/g, (digits) => String(index).padStart(digits.length, '0'))
+      .replaceAll(/U{7}/g, (digits) => String(index).padStart(digits.length, '0'))
+      .replaceAll(/T{10}/g, String(SECONDS)),
+  );
+}
+
+const encoder = new EventEncoder(OPTIONS);
+const scanner = new EventScanner(OPTIONS);
+const sink = new Sink(Buffer.from(new SharedArrayBuffer(16 * 1024 * 1024)));
+
+/** An operation an event, over a thousand different ones that stand behind one another. */
+function eachEvent(payload, work) {
+  const lines = linesOf(payload, EVENTS).map((line) => Buffer.from(line));
+  const body = shared(Buffer.concat(lines));
+  const ends = [];
+  for (let i = 0, at = 0; i < EVENTS; i += 1) ends.push((at += lines[i].length));
+  return {
+    operations: EVENTS,
+    run: () => {
+      let start = 0;
+      for (let i = 0; i < EVENTS; i += 1) {
+        work(body, start, ends[i]);
+        start = ends[i];
+      }
+    },
+  };
+}
+
+function oneEvent(payload, way) {
+  return eachEvent(payload, (body, start, end) => {
+    sink.at = 0;
+    encoder[way](body, start, end, ARRIVAL_US, '', sink);
+    if (sink.at === 0) throw new Error('an event was refused');
+  });
+}
+
+function validator(check) {
+  const events = linesOf('seed', EVENTS).map((line) => JSON.parse(line));
+  return {
+    operations: EVENTS,
+    run: () => {
+      for (let i = 0; i < EVENTS; i += 1) if (!check(events[i])) throw new Error('an event was refused');
+    },
+  };
+}
+
+/** The Ajv that Fastify brings, as Fastify compiles it, for the same schema. */
+function ajv() {
+  const fastify = createRequire(createRequire(import.meta.url).resolve('fastify'));
+  const Ajv = createRequire(fastify.resolve('@fastify/ajv-compiler'))('ajv');
+  const check = new Ajv({ strict: false }).compile(JSON.parse(JSON.stringify(eventSchema(DEFAULT_CHANNELS))));
+  return validator((event) => check(event));
+}
+
+function typebox() {
+  const compiled = Compile(eventSchema(DEFAULT_CHANNELS));
+  return validator((event) => compiled.Check(event));
+}
+
+function derivedId(way) {
+  const [line] = linesOf('seed', 1);
+  const text = shared(Buffer.from(line));
+  if (!scanner.scan(text, 0, text.length, ARRIVAL_US / 1000)) throw new Error('an event was not plain');
+  const { event_name: eventName, user_id: userId, campaign_id: campaignId, ...rest } = JSON.parse(line);
+  const event = {
+    ...rest,
+    eventName,
+    userId,
+    campaignId,
+    timestampMs: rest.timestamp * 1000,
+    metadata: Buffer.from(JSON.stringify(rest.metadata)),
+  };
+  const scratch = new Sink(Buffer.alloc(4096));
+  const derive = way === 'scanned' ? () => deriveScannedId(scanner) : () => deriveEventId(event, scratch);
+  return {
+    operations: EVENTS,
+    run: () => {
+      for (let i = 0; i < EVENTS; i += 1) derive();
+    },
+  };
+}
+
+/** A record of an event's size written, shown, read and released, one at a time. */
+function ring() {
+  const memory = createRing(4 * 1024 * 1024);
+  const producer = new RingProducer(memory);
+  const consumer = new RingConsumer(memory);
+  const body = Buffer.alloc(257, 0x20);
+  return {
+    operations: EVENTS,
+    run: () => {
+      for (let i = 0; i < EVENTS; i += 1) {
+        const at = producer.reserve(body.length);
+        producer.bytes.set(body, at);
+        producer.commit(body.length);
+        producer.publish();
+        if (!consumer.next()) throw new Error('a record is missing');
+        consumer.release();
+      }
+    },
+  };
+}
+
+const FORMS = {
+  ndjson: (lines) => lines.join('\n'),
+  object: (lines) => `{"events":[${lines.join(',')}]}`,
+};
+
+function split(form) {
+  const body = shared(Buffer.from(FORMS[form](linesOf('seed', EVENTS))));
+  return {
+    operations: EVENTS,
+    run: () => {
+      const text = new BulkText(body, 0, body.length, form === 'ndjson');
+      let events = 0;
+      while (text.next() === 'event') events += 1;
+      if (events !== EVENTS) throw new Error('events are missing');
+    },
+  };
+}
+
+function bulk(form, payload, minimal) {
+  const body = shared(Buffer.from(FORMS[form](linesOf(payload, EVENTS))));
+  const options = { ndjson: form === 'ndjson', minimal, maxEvents: EVENTS, arrivalUs: ARRIVAL_US };
+  return {
+    operations: EVENTS,
+    run: () => {
+      const job = new BulkJob(body, options, encoder, sink);
+      while (!job.work(256));
+      if (job.accepted !== EVENTS) throw new Error('an event was refused');
+      job.answer();
+    },
+  };
+}
+
+/** What is measured, by its label; all are ns an event. */
+const STEPS = {
+  'one event in one pass, README’s': () => oneEvent('seed', 'encode'),
+  'one event in one pass, small with its id': () => oneEvent('small', 'encode'),
+  'one event in one pass, 4 KiB': () => oneEvent('large', 'encode'),
+  'one event the readable way (JSON.parse, TypeBox)': () => oneEvent('seed', 'encodeReadably'),
+  'of one pass: reading it': () =>
+    eachEvent('seed', (body, start, end) => scanner.scan(body, start, end, ARRIVAL_US / 1000)),
+  'of one pass: the derived id': () => derivedId('scanned'),
+  'of the readable way: text to JSON.parse': () =>
+    eachEvent('seed', (body, start, end) => JSON.parse(body.toString('utf8', start, end))),
+  'of the readable way: the derived id': () => derivedId('readable'),
+  'validator: TypeBox, compiled': typebox,
+  'validator: Ajv, compiled': ajv,
+  'ring: a record written and read': ring,
+  'bulk of 1 000: splitting NDJSON': () => split('ndjson'),
+  'bulk of 1 000: splitting {"events":[…]}': () => split('object'),
+  'bulk of 1 000: NDJSON, return=minimal': () => bulk('ndjson', 'seed', true),
+  'bulk of 1 000: NDJSON, with ids': () => bulk('ndjson', 'seed', false),
+  'bulk of 1 000: {"events":[…]}, with ids': () => bulk('object', 'seed', false),
+  'bulk of 1 000: NDJSON of all sizes, return=minimal': () => bulk('ndjson', 'mixed', true),
+};
+
+/** How often a step runs in one sample: found when it is compiled. */
+function calibrate({ run }) {
+  const until = performance.now() + 150;
+  let runs = 0;
+  while (performance.now() < until) {
+    run();
+    runs += 1;
+  }
+  return Math.max(1, Math.round((runs / 150) * SAMPLE_MS));
+}
+
+const startedAt = new Date();
+const where = machine(fileURLToPath(new URL('../data', import.meta.url)));
+if (where.loadBefore > QUIET_LOAD)
+  console.error(`others are at work here (load ${where.loadBefore}): these figures are not worth keeping`);
+const steps = Object.entries(STEPS)
+  .filter(([label]) => label.includes(values.only))
+  .map(([label, make]) => ({ label, ...make() }));
+for (const step of steps) step.repeat = calibrate(step);
+const samples = [];
+for (let run = 1; run <= Number(values.runs); run += 1) {
+  for (const { label, operations, repeat, run: work } of steps) {
+    const from = performance.now();
+    for (let i = 0; i < repeat; i += 1) work();
+    samples.push({ label, run, nsPerEvent: ((performance.now() - from) * 1e6) / (repeat * operations) });
+  }
+}
+
+const rows = steps.map(({ label }) => {
+  const ns = samples.filter((sample) => sample.label === label).map((sample) => sample.nsPerEvent);
+  return [label, median(ns).toFixed(0), Math.min(...ns).toFixed(0), Math.max(...ns).toFixed(0)];
+});
+console.log(tableText(['ns an event', 'median', 'least', 'most'], rows));
+const path = resultPath({ out: values.out, mode: 'micro' }, startedAt, versions().commit);
+writeResult(path, {
+  format: 1,
+  mode: 'micro',
+  startedAt: startedAt.toISOString(),
+  command: `node bench/micro.js ${process.argv.slice(2).join(' ')}`.trim(),
+  machine: where,
+  ...versions(),
+  medians: mediansOf(samples),
+  samples,
+});
+console.log(path);
