@@ -4,6 +4,7 @@ import type { Sink } from '../../shared/rowbinary.js';
 import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
 import { IdList } from './id-list.js';
+import { UNENDED } from './json-text.js';
 import { EventFault } from './validate.js';
 
 interface BulkError {
@@ -96,24 +97,43 @@ export class BulkJob {
   }
 
   #take(): void {
+    const text = this.#text;
+    const { maxEvents, arrivalUs } = this.#options;
     const index = this.#accepted + this.#rejected;
-    if (index >= this.#options.maxEvents) {
-      throw new RequestError('payload_too_large', `the body holds more than ${this.#options.maxEvents} events`);
+    if (text.end === UNENDED) {
+      // Where the event is a plain one, its end need not be looked for before it is read.
+      const id =
+        index < maxEvents
+          ? this.#encoder.encodeAhead(this.#body, text.start, text.limit, arrivalUs, this.#sink)
+          : undefined;
+      if (id !== undefined) {
+        text.endAt(this.#encoder.behind);
+        this.#accept(id);
+        return;
+      }
+      if (!text.findEnd()) throw refuse(text.fault);
     }
-    const { start, end } = this.#text;
-    const outcome = this.#encoder.encode(this.#body, start, end, this.#options.arrivalUs, '', this.#sink);
-    if (!(outcome instanceof EventFault)) {
-      this.#accepted += 1;
-      if (!this.#options.minimal) this.#ids.add(outcome);
-      return;
+    if (index >= maxEvents) {
+      throw new RequestError('payload_too_large', `the body holds more than ${maxEvents} events`);
     }
-    if (outcome.notJson && !this.#text.linesStandAlone) {
-      throw refuse(`the body is not valid JSON: event ${index}: ${outcome.error}`);
+    const outcome = this.#encoder.encode(this.#body, text.start, text.end, arrivalUs, '', this.#sink);
+    if (outcome instanceof EventFault) this.#reject(index, outcome);
+    else this.#accept(outcome);
+  }
+
+  #accept(id: Uint8Array): void {
+    this.#accepted += 1;
+    if (!this.#options.minimal) this.#ids.add(id);
+  }
+
+  #reject(index: number, fault: EventFault): void {
+    if (fault.notJson && !this.#text.linesStandAlone) {
+      throw refuse(`the body is not valid JSON: event ${index}: ${fault.error}`);
     }
     this.#rejected += 1;
     if (!this.#options.minimal) this.#ids.addNull();
     if (this.#errors.length < BULK_ERRORS_MAX) {
-      this.#errors.push({ index, error: outcome.error, code: outcome.code, details: outcome.details });
+      this.#errors.push({ index, error: fault.error, code: fault.code, details: fault.details });
     }
   }
 

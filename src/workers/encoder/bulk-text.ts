@@ -21,7 +21,7 @@ const EXPECTED = 'expected {"events":[…]}, an array of events, or NDJSON';
 type BulkForm = 'object' | 'array' | 'ndjson';
 
 export type BulkStep =
-  /** The next event's text is from `start` to `end`. */
+  /** The next event's text is from `start` to `end`; in a document `end` is UNENDED until it is found or told. */
   | 'event'
   | 'end'
   /** `fault` says what is wrong with the document. */
@@ -34,7 +34,8 @@ export class BulkText {
   end = 0;
   fault = '';
   readonly #text: Buffer;
-  readonly #textEnd: number;
+  /** The end of the body. */
+  readonly limit: number;
   readonly #begin: number;
   #form: BulkForm;
   #at: number;
@@ -43,7 +44,7 @@ export class BulkText {
 
   constructor(text: Buffer, start: number, end: number, ndjson: boolean) {
     this.#text = text;
-    this.#textEnd = end;
+    this.limit = end;
     this.#begin = skipSpace(text, start, end);
     this.#at = this.#begin;
     this.#form = ndjson ? 'ndjson' : this.#detect();
@@ -71,8 +72,8 @@ export class BulkText {
   #detect(): BulkForm {
     if (this.#text[this.#at] !== OPEN_OBJECT) return 'array';
     if (this.#keyBehindBrace() === 'events') return 'object';
-    const behind = skipValue(this.#text, this.#at, this.#textEnd);
-    const moreFollows = behind !== UNENDED && skipSpace(this.#text, behind, this.#textEnd) < this.#textEnd;
+    const behind = skipValue(this.#text, this.#at, this.limit);
+    const moreFollows = behind !== UNENDED && skipSpace(this.#text, behind, this.limit) < this.limit;
     return moreFollows && this.#isOneLine(behind) ? 'ndjson' : 'object';
   }
 
@@ -82,22 +83,22 @@ export class BulkText {
   }
 
   #keyBehindBrace(): string | undefined {
-    const at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
+    const at = skipSpace(this.#text, this.#at + 1, this.limit);
     if (this.#text[at] !== QUOTE) return undefined;
-    const behind = skipString(this.#text, at, this.#textEnd);
+    const behind = skipString(this.#text, at, this.limit);
     return behind === UNENDED ? undefined : stringAt(this.#text, at, behind);
   }
 
   /** Moves behind the bracket that opens the events. */
   #open(): boolean {
-    if (this.#at >= this.#textEnd) return this.#refuse(`the body is empty: ${EXPECTED}`);
+    if (this.#at >= this.limit) return this.#refuse(`the body is empty: ${EXPECTED}`);
     if (this.#form === 'object' && !this.#openObject()) return false;
     if (this.#text[this.#at] !== OPEN_ARRAY) {
       return this.#refuse(
         this.#form === 'object' ? 'events must be an array' : `the body is no bulk document: ${EXPECTED}`,
       );
     }
-    this.#at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
+    this.#at = skipSpace(this.#text, this.#at + 1, this.limit);
     return true;
   }
 
@@ -110,10 +111,10 @@ export class BulkText {
           : `${JSON.stringify(key.slice(0, QUOTE_MAX_CHARS))} is not a member of a bulk document: ${EXPECTED}`,
       );
     }
-    const keyAt = skipSpace(this.#text, this.#at + 1, this.#textEnd);
-    this.#at = skipSpace(this.#text, skipString(this.#text, keyAt, this.#textEnd), this.#textEnd);
+    const keyAt = skipSpace(this.#text, this.#at + 1, this.limit);
+    this.#at = skipSpace(this.#text, skipString(this.#text, keyAt, this.limit), this.limit);
     if (this.#text[this.#at] !== COLON) return this.#refuseSyntax();
-    this.#at = skipSpace(this.#text, this.#at + 1, this.#textEnd);
+    this.#at = skipSpace(this.#text, this.#at + 1, this.limit);
     return true;
   }
 
@@ -123,21 +124,32 @@ export class BulkText {
     if (!this.#first) {
       if (text[this.#at] === CLOSE_ARRAY) return this.#close();
       if (text[this.#at] !== COMMA) return this.#syntaxFault();
-      this.#at = skipSpace(text, this.#at + 1, this.#textEnd);
+      this.#at = skipSpace(text, this.#at + 1, this.limit);
     }
     this.#first = false;
     this.start = this.#at;
-    const behind = skipValue(text, this.#at, this.#textEnd);
-    if (behind === UNENDED || behind === this.#at) return this.#syntaxFault();
-    this.end = behind;
-    this.#at = skipSpace(text, behind, this.#textEnd);
+    this.end = UNENDED;
     return 'event';
+  }
+
+  /** Looks for the end of an event in a document; false where there is none: then `fault` says what is wrong. */
+  findEnd(): boolean {
+    const behind = skipValue(this.#text, this.start, this.limit);
+    if (behind === UNENDED || behind === this.start) return this.#refuseSyntax();
+    this.endAt(behind);
+    return true;
+  }
+
+  /** Tells where the event in a document ends, which is known to be a whole object. */
+  endAt(behind: number): void {
+    this.end = behind;
+    this.#at = skipSpace(this.#text, behind, this.limit);
   }
 
   /** Behind the last event: the brackets that close the document, and nothing more. */
   #close(): BulkStep {
     let behind = this.#at + 1;
-    this.#at = skipSpace(this.#text, behind, this.#textEnd);
+    this.#at = skipSpace(this.#text, behind, this.limit);
     if (this.#form === 'object') {
       if (this.#text[this.#at] === COMMA) {
         this.#refuse('a bulk document has no other member than events, once');
@@ -145,19 +157,19 @@ export class BulkText {
       }
       if (this.#text[this.#at] !== CLOSE_OBJECT) return this.#syntaxFault();
       behind = this.#at + 1;
-      this.#at = skipSpace(this.#text, behind, this.#textEnd);
+      this.#at = skipSpace(this.#text, behind, this.limit);
     }
-    if (this.#at >= this.#textEnd) return 'end';
+    if (this.#at >= this.limit) return 'end';
     if (this.#form === 'array' || !this.#isOneLine(behind)) return this.#syntaxFault();
     return 'restart';
   }
 
   #nextLine(): BulkStep {
     const text = this.#text;
-    const at = skipSpace(text, this.#at, this.#textEnd);
-    if (at >= this.#textEnd) return 'end';
+    const at = skipSpace(text, this.#at, this.limit);
+    if (at >= this.limit) return 'end';
     const newline = text.indexOf(NEWLINE, at);
-    const end = newline === -1 || newline >= this.#textEnd ? this.#textEnd : newline;
+    const end = newline === -1 || newline >= this.limit ? this.limit : newline;
     this.start = at;
     this.end = end;
     this.#at = end;

@@ -42,11 +42,40 @@ export class EventEncoder {
   ): Uint8Array | EventFault {
     const scanner = this.#scanner;
     const arrivalMs = arrivalUs / 1000;
-    const isPlain = key === '' && scanner.scan(text, start, end, arrivalMs);
-    if (!isPlain || scanner.timestampMs < retentionEdgeMs(this.#retentionDays, arrivalMs)) {
+    if (key !== '' || !scanner.scan(text, start, end, arrivalMs) || this.#isTooOld(arrivalMs)) {
       return this.encodeReadably(text, start, end, arrivalUs, key, sink);
     }
-    if (this.#forgotten?.has(text, scanner.userId.start, scanner.userId.end) === true) return USER_FORGOTTEN;
+    return this.#isForgotten(text) ? USER_FORGOTTEN : this.#encodeScanned(arrivalUs, sink);
+  }
+
+  /**
+   * `encode` for an event at `start` whose end is not known, before `limit`: where it is a plain one that is taken, `behind` is
+   * where it ends. Undefined where it is not: its end must be found first.
+   */
+  encodeAhead(text: Buffer, start: number, limit: number, arrivalUs: number, sink: Sink): Uint8Array | undefined {
+    const arrivalMs = arrivalUs / 1000;
+    if (!this.#scanner.scanAhead(text, start, limit, arrivalMs)) return undefined;
+    return this.#isTooOld(arrivalMs) || this.#isForgotten(text) ? undefined : this.#encodeScanned(arrivalUs, sink);
+  }
+
+  /** The position behind the event that `encodeAhead` took. */
+  get behind(): number {
+    return this.#scanner.behind;
+  }
+
+  /** Of the event that was scanned. */
+  #isTooOld(arrivalMs: number): boolean {
+    return this.#scanner.timestampMs < retentionEdgeMs(this.#retentionDays, arrivalMs);
+  }
+
+  /** Of the event that was scanned in `text`. */
+  #isForgotten(text: Buffer): boolean {
+    const { start, end } = this.#scanner.userId;
+    return this.#forgotten?.has(text, start, end) === true;
+  }
+
+  #encodeScanned(arrivalUs: number, sink: Sink): Uint8Array {
+    const scanner = this.#scanner;
     const id = scanner.hasEventId ? scanner.eventId : deriveScannedId(scanner);
     encodeScanned(sink, scanner, id, arrivalUs);
     return id;

@@ -90,6 +90,8 @@ export class EventScanner {
   /** The producer's own id, where `hasEventId`. */
   readonly eventId = new Uint8Array(16);
   hasEventId = false;
+  /** The position behind the event's closing brace. */
+  behind = 0;
   /** Whether a byte beyond ASCII was seen; whether it is UTF-8 is found out at the end. */
   nonAscii = false;
 
@@ -106,29 +108,35 @@ export class EventScanner {
 
   /** Whether the text is a plain valid event; its fields are then set, until the next call. */
   scan(text: Buffer, start: number, end: number, arrivalMs: number): boolean {
+    return this.scanAhead(text, start, end, arrivalMs) && skipSpace(text, this.behind, end) === end;
+  }
+
+  /** Whether the text begins with a plain valid event, which ends before `limit`; `behind` then says where. */
+  scanAhead(text: Buffer, start: number, limit: number, arrivalMs: number): boolean {
     this.#reset();
     // Events come many in one buffer: a ring, a bulk body. The last body is held until the next event.
     if (this.text.buffer !== text) this.text = new Sink(text);
-    let at = skipSpace(text, start, end);
+    let at = skipSpace(text, start, limit);
     if (text[at] !== OPEN_OBJECT) return false;
     at += 1;
-    // Whoever looks beyond `end` here finds nothing that it takes, or is then beyond it where the object ends.
+    // Whoever looks beyond `limit` here finds nothing that it takes, or is then beyond it where the object ends.
     for (;;) {
       // Above a space there is no white space: most calls of skipSpace are not worth their cost.
-      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
-      at = this.#member(text, at, end);
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, limit);
+      at = this.#member(text, at, limit);
       if (at === SCAN_FAILED) return false;
-      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, end);
+      if ((text[at] ?? 0) <= SPACE) at = skipSpace(text, at, limit);
       const byte = text[at];
       at += 1;
       if (byte === COMMA) continue;
-      if (byte !== CLOSE_OBJECT || skipSpace(text, at, end) !== end) return false;
+      if (byte !== CLOSE_OBJECT || at > limit) return false;
       break;
     }
+    this.behind = at;
     return (
       (this.#seen & REQUIRED) === REQUIRED &&
       this.timestampMs <= arrivalMs + this.#futureToleranceMs &&
-      (!this.nonAscii || isUtf8(text.subarray(start, end)))
+      (!this.nonAscii || isUtf8(text.subarray(start, at)))
     );
   }
 

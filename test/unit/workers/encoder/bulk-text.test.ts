@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { BulkText } from '../../../../src/workers/encoder/bulk-text.js';
+import { UNENDED } from '../../../../src/workers/encoder/json-text.js';
 import { Choices, spellString, spellValue } from '../../../support/event-text.js';
 import { anyBytes, isJson, mutated } from '../../../support/mutate.js';
 import { tries } from '../../../support/property.js';
@@ -23,6 +24,7 @@ function take(body: Uint8Array, ndjson: boolean): Taken {
   for (let previous = start; ;) {
     const step = text.next();
     if (step !== 'event') return { events, outcome: step, fault: text.fault, ndjson: text.linesStandAlone };
+    if (text.end === UNENDED && !text.findEnd()) return { events, outcome: 'fault', fault: text.fault, ndjson: false };
     assert.ok(
       text.start >= previous && text.end > text.start && text.end <= end,
       'events are in order and within the body',

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { createForgottenUsers, ForgottenUsers } from '../../../../src/shared/forgotten-users.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
 import { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
+import { skipSpace, skipValue } from '../../../../src/workers/encoder/json-text.js';
 import { EventScanner } from '../../../../src/workers/encoder/scan-event.js';
 import { sipHash128 } from '../../../../src/shared/sip-hash.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
@@ -44,6 +45,14 @@ function compare(text: Buffer, about: string): boolean {
   const isPlain = scanner.scan(bytes, start, end, NOW_US / 1000);
   const alone = Buffer.from(new Uint8Array(text).buffer);
   assert.equal(scanner.scan(alone, 0, alone.length, NOW_US / 1000), isPlain, `${about}: what stands around it decides`);
+  // With the end unknown: where it takes a text, or only the beginning of it, that is the whole of a value.
+  const isTaken = scanner.scanAhead(bytes, start, bytes.length, NOW_US / 1000);
+  const { behind } = scanner;
+  assert.ok(isTaken || !isPlain, about);
+  if (isTaken) {
+    assert.equal(skipValue(bytes, skipSpace(bytes, start, end), bytes.length), behind, `${about}: where it ends`);
+    assert.ok(scanner.scan(bytes, start, behind, NOW_US / 1000), about);
+  }
   return isPlain;
 }
 
@@ -63,6 +72,23 @@ function compareIn(encoder: EventEncoder, bytes: Buffer, start: number, end: num
       `${about}: rows differ`,
     );
   }
+  compareAhead(encoder, bytes, start, about);
+}
+
+/** The end of the text unknown: what is taken is the same event that it is with its end known. */
+function compareAhead(encoder: EventEncoder, bytes: Buffer, start: number, about: string): void {
+  fast.at = 0;
+  readable.at = 0;
+  const one = encoder.encodeAhead(bytes, start, bytes.length, NOW_US, fast);
+  if (one === undefined) {
+    assert.equal(fast.at, 0, `${about}: an event that is not taken leaves the sink as it was`);
+    return;
+  }
+  const id = Buffer.from(one).toString('hex');
+  const other = encoder.encodeReadably(bytes, start, encoder.behind, NOW_US, '', readable);
+  assert.ok(!(other instanceof EventFault), about);
+  assert.equal(id, Buffer.from(other).toString('hex'), about);
+  assert.ok(fast.buffer.subarray(0, fast.at).equals(readable.buffer.subarray(0, readable.at)), about);
 }
 
 const plainText = fc.string({ minLength: 1, maxLength: 60, unit: 'grapheme' });
