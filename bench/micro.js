@@ -29,6 +29,7 @@ if (values.help) {
 
 const { Compile } = await import('typebox/compile');
 const { DEFAULT_CHANNELS, eventSchema } = await import('../dist/src/shared/event-schema.js');
+const { createForgottenUsers, ForgottenUsers } = await import('../dist/src/shared/forgotten-users.js');
 const { createRing, RingConsumer, RingProducer } = await import('../dist/src/shared/ring.js');
 const { Sink } = await import('../dist/src/shared/rowbinary.js');
 const { BulkJob } = await import('../dist/src/workers/encoder/bulk-job.js');
@@ -62,7 +63,7 @@ function linesOf(payload, count) {
   );
 }
 
-const encoder = new EventEncoder(OPTIONS);
+const encoder = new EventEncoder(OPTIONS, new ForgottenUsers(createForgottenUsers()));
 const scanner = new EventScanner(OPTIONS);
 const sink = new Sink(Buffer.from(new SharedArrayBuffer(16 * 1024 * 1024)));
 
