@@ -33,8 +33,9 @@ export interface RollWorkerData {
 const IDLE_MS = 500;
 /** A roll of a large backlog may take this long. */
 const REQUEST_TIMEOUT_MS = 300_000;
-/** Of the time that a step took, this share is left to others before the next one of a backlog. */
+/** Of the time that a step took, this share is left to others before the next one of a backlog, up to so many ms. */
 const REST = 0.25;
+const REST_MAX_MS = 1_000;
 
 async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }: RollWorkerData): Promise<void> {
   const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
@@ -79,7 +80,7 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
       const worked = await roller.step();
       if (failures > 0) log.info({ failures }, 'rolling goes on');
       failures = 0;
-      if (worked) await sleep((performance.now() - from) * REST);
+      if (worked) await sleep(Math.min((performance.now() - from) * REST, REST_MAX_MS));
       else await bed.rest(IDLE_MS);
     } catch (error) {
       if (stopping.signal.aborted) break;

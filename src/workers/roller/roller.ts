@@ -4,7 +4,7 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { monotonicMs } from '../../shared/clock.js';
 import type { Counters } from '../../shared/counters.js';
 import type { Logger } from '../../shared/log.js';
-import { chunksOf } from './chunks.js';
+import { type Chunk, chunksOf } from './chunks.js';
 import { commit, commitStatement } from './commit.js';
 import { Counting } from './counting.js';
 import type { Deltas } from './deltas.js';
@@ -82,6 +82,7 @@ export class Roller {
   /** Commits at the last look, whoever made them. */
   #commitsSeen: number | undefined;
   #backfilled = false;
+  #toBackfill: { readonly tokens: readonly string[]; readonly chunks: Chunk[] } | undefined;
   #caughtUp = false;
   /** Monotonic ms, all of them; -Infinity: never. */
   #ledgerReadAt = -Infinity;
@@ -211,27 +212,30 @@ export class Roller {
     this.#stale = false;
   }
 
-  /** Rows from before the ledger, or from before the rollup: all of the table, a chunk at a time. */
+  /** Rows from before the ledger, or from before the rollup: all of the table, a chunk at a step. */
   async #backfill(): Promise<void> {
     const { client, database, signal, log, counters } = this.#options;
-    // What completes while we read is rolled again afterwards; nothing of it will be new.
-    const before = await readPending(client, database, false, signal);
-    const everything = { eventName: undefined, from: 0, to: MINUTES_MAX };
-    const chunks = await chunksOf(client, database, everything, signal);
-    let left = chunks.reduce((sum, { rows }) => sum + rows, 0);
-    if (left > 0)
-      log.info({ rows: left }, 'rolling what is in ClickHouse; until then questions are answered from raw rows');
-    for (const { range, rows } of chunks) {
-      counters.set('rollBackfillRows', left);
-      await this.#commit(await this.#counting.countMinutes([range], this.#exceptions.generationOf));
-      left -= rows;
+    if (this.#toBackfill === undefined) {
+      // What completes from now on is rolled afterwards; nothing of it that is read here will be new then.
+      const tokens = (await readPending(client, database, false, signal)).map(({ token }) => token);
+      const everything = { eventName: undefined, from: 0, to: MINUTES_MAX };
+      this.#toBackfill = { tokens, chunks: await chunksOf(client, database, everything, signal) };
+      const rows = rowsOf(this.#toBackfill.chunks);
+      if (rows > 0)
+        log.info({ rows }, 'rolling what is in ClickHouse; until then questions are answered from raw rows');
     }
-    counters.set('rollBackfillRows', 0);
-    await noteRolled(client, database, [BACKFILL, ...before.map(({ token }) => token)], signal);
-    this.#done(before.map(({ token }) => token));
+    const { tokens, chunks } = this.#toBackfill;
+    const [chunk] = chunks;
+    counters.set('rollBackfillRows', rowsOf(chunks));
+    if (chunk !== undefined) {
+      await this.#commit(await this.#counting.countMinutes([chunk.range], this.#exceptions.generationOf));
+      chunks.shift();
+      return;
+    }
+    await noteRolled(client, database, [BACKFILL, ...tokens], signal);
+    this.#done(tokens);
     this.#backfilled = true;
-    this.#checkCaughtUp();
-    if (chunks.length > 0) log.info({ chunks: chunks.length }, 'what was in ClickHouse is rolled');
+    log.info('what was in ClickHouse is rolled');
   }
 
   async #readLedger(): Promise<void> {
@@ -297,6 +301,10 @@ export class Roller {
     counters.set('rollOpenDays', this.#exceptions.open.length);
     counters.set('rollMemoryBytes', this.#identities.bytes + this.#users.bytes);
   }
+}
+
+function rowsOf(chunks: readonly Chunk[]): number {
+  return chunks.reduce((sum, { rows }) => sum + rows, 0);
 }
 
 /** Beyond every timestamp that ClickHouse can hold. */
