@@ -99,8 +99,8 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 -- Exact totals and unique users by event name, channel and bucket of time, kept up to date by the roller (docs/decisions/0008-rollups.md).
 -- Several rows with one key add up: totals and uniques by sum, users by union. Whoever reads them groups them.
 --
--- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day (bucket = minutes, hours, days since 1970).
--- event_name '' is all events (hours and days only), channel '' all channels (likewise). uniques is kept for hours only, where
+-- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day, 4 five days (bucket: how many since 1970).
+-- event_name '' is all events (not by minute), channel '' all channels (likewise). uniques is kept for hours only, where
 -- rows of one key add up to the exact number of users in users. generation: which rebuild of its day (0: none) the row belongs to;
 -- rollup_exceptions says which one counts. Not partitioned: one INSERT must be one part, so that it is there as a whole or not at all.
 --

@@ -4,7 +4,6 @@ import { RequestError } from '../shared/errors.js';
 import { type MetricsAnswer, readMetricsAnswer } from '../shared/metrics/answer.js';
 import { type ExceptionRow, Exceptions, exceptionsQuery, type RebuiltDay } from '../shared/metrics/exceptions.js';
 import { groupMembers, type MetricsQuestion } from '../shared/metrics/parameters.js';
-import type { Plan } from '../shared/metrics/plan.js';
 import { buildRawStatement } from '../shared/metrics/raw-statement.js';
 import {
   buildRollupStatement,
@@ -82,17 +81,16 @@ export class MetricsRunner {
   }
 
   async #answer(ask: Ask): Promise<MetricsAnswer> {
-    const plan = planQuestion(ask.question);
-    if (plan.reads.length === 0) return await this.#fromRaw(ask, 'short');
+    if (planQuestion(ask.question, false).reads.length === 0) return await this.#fromRaw(ask, 'short');
     if (this.#sources.rollups() === 'behind') return await this.#fromRaw(ask, 'behind');
     let known = this.#exceptions;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
       let exceptions = known ?? (await this.#loadExceptions(ask));
-      let reading = readingOf(ask.question, plan, exceptions);
+      let reading = readingOf(ask.question, exceptions);
       if (typeof reading === 'string' && exceptions === known) {
         // Nothing but asking tells that a day is not open any more.
         exceptions = await this.#loadExceptions(ask);
-        reading = readingOf(ask.question, plan, exceptions);
+        reading = readingOf(ask.question, exceptions);
       }
       if (typeof reading === 'string') return await this.#fromRaw(ask, reading);
       const answer = await this.#fromRollups(ask, reading, exceptions);
@@ -157,9 +155,11 @@ export class MetricsRunner {
 }
 
 /** How the rollups answer, or why they do not. */
-function readingOf(question: MetricsQuestion, plan: Plan, exceptions: Exceptions): RollupReading | RawReason {
+function readingOf(question: MetricsQuestion, exceptions: Exceptions): RollupReading | RawReason {
   if (exceptions.namesMissing && question.eventName === undefined) return 'names';
+  let plan = planQuestion(question, true);
   const rebuilt = exceptions.regarding(cellsOf(question, plan));
+  if (rebuilt?.length !== 0) plan = planQuestion(question, false);
   if (rebuilt === undefined || bytesOf(rebuilt) > REBUILT_MAX_BYTES) return 'exception';
   return { plan, rebuilt, checkName: exceptions.namesMissing };
 }

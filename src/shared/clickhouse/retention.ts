@@ -24,6 +24,7 @@ export interface Expired {
 
 const MINUTES_A_DAY = 1_440;
 const HOURS_A_DAY = 24;
+const DAYS_A_SPAN = 5;
 const DAY_S = 86_400;
 
 /** `edgeDay`: the first day that is kept, in days since 1970. */
@@ -53,8 +54,8 @@ export async function deleteExpired(client: ClickHouseClient, database: string, 
     await deleteRows('events', `ts < ${edge}`, partition);
   }
   const conditions = {
-    rollup: [MINUTES_A_DAY, HOURS_A_DAY, 1]
-      .map((buckets, index) => `(level = ${index + 1} AND bucket < ${edgeDay * buckets})`)
+    rollup: [MINUTES_A_DAY, HOURS_A_DAY, 1, 1 / DAYS_A_SPAN]
+      .map((buckets, index) => `(level = ${index + 1} AND bucket < ${Math.floor(edgeDay * buckets)})`)
       .join(' OR '),
     rollup_identities: `key < ${BigInt(edgeDay * MINUTES_A_DAY) << 32n}`,
     rollup_exceptions: `day < ${edgeDay}`,

@@ -2,7 +2,7 @@
  * Which cells of `rollup` answer for a range of time, and what is left for raw rows: pure.
  *
  * Invariant: the reads and the raw ranges cover each instant of the range once and no other; a bucket is read whole or not at
- * all; and no bucket could be replaced by a coarser one. Whole days stand in the middle, whole hours and whole minutes towards
+ * all; and no bucket could be replaced by a coarser one. Spans of five days stand in the middle, whole days, hours and minutes towards
  * the ends, and less than a minute is left at each end.
  */
 
@@ -13,7 +13,7 @@ export interface TimeRange {
 }
 
 /** `level` as in the table `rollup`. */
-export type Level = 1 | 2 | 3;
+export type Level = 1 | 2 | 3 | 4;
 
 /** The buckets [first, end) of one level, numbered since 1970 in its own unit. */
 export interface CellRead {
@@ -29,7 +29,7 @@ export interface Plan {
   readonly raw: readonly TimeRange[];
 }
 
-export const BUCKET_MS: Readonly<Record<Level, number>> = { 1: 60_000, 2: 3_600_000, 3: 86_400_000 };
+export const BUCKET_MS: Readonly<Record<Level, number>> = { 1: 60_000, 2: 3_600_000, 3: 86_400_000, 4: 5 * 86_400_000 };
 
 /** Beyond this level no group of the answer is whole in a bucket, or none finer is needed. */
 export function planReads(range: TimeRange, coarsest: Level): Plan {
@@ -57,7 +57,7 @@ function cover({ fromMs, toMs }: TimeRange, level: number, reads: CellRead[], ra
 }
 
 function isLevel(level: number): level is Level {
-  return level === 1 || level === 2 || level === 3;
+  return level === 1 || level === 2 || level === 3 || level === 4;
 }
 
 /** The first and the last day, since 1970, that a read touches. */

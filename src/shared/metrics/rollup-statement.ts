@@ -29,13 +29,15 @@ import {
  * Values reach ClickHouse as bound parameters, never as text of the query.
  */
 
-/** Beyond all that can be stored or asked for (year 5138), and the end of a day: what ends here ends with a whole bucket. */
-const END_OF_TIME_MS = 1_157_408 * BUCKET_MS[3];
+/** Beyond all that can be stored or asked for (year 5138), and the end of a span: what ends here ends with a whole bucket. */
+const END_OF_TIME_MS = 231_482 * BUCKET_MS[4];
 
-export function planQuestion(question: MetricsQuestion): Plan {
+/** `spans`: whether cells of five days may be read; they do not know of rebuilt days. */
+export function planQuestion(question: MetricsQuestion, spans: boolean): Plan {
   const { to, groupBy } = question;
   const range = { fromMs: firstMs(question) ?? 0, toMs: to === undefined ? END_OF_TIME_MS : (to + 1) * 1000 };
-  return planReads(range, groupBy.includes('hour') ? 2 : 3);
+  if (groupBy.includes('hour')) return planReads(range, 2);
+  return planReads(range, spans && !groupBy.includes('day') ? 4 : 3);
 }
 
 /** The cells that a plan reads: those of all events together are kept for hours and days only. */

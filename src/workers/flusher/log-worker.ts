@@ -37,6 +37,14 @@ const SEAL_SHARE = 1 / 4;
 /** How often a disk that refused is tried again. */
 const PROBE_INTERVAL_MS = 500;
 
+/**
+ * At middle rates a pause behind each commit lets the next group gather: fewer syncs and fewer wake-ups of all threads. Light
+ * load (groups of one or two) waits for nothing, at full load groups are large by themselves.
+ */
+const PACE_MS = 0.5;
+const PACED_ROWS_MIN = 4;
+const PACED_ROWS_MAX = 64;
+
 class LogThread {
   readonly #data: LogWorkerData;
   readonly #log;
@@ -49,6 +57,8 @@ class LogThread {
   readonly #probe: SpaceProbe;
   readonly #group = new Group();
   readonly #channels: LogChannel[] = [];
+  /** Nobody rings it. */
+  readonly #pace = new Int32Array(new SharedArrayBuffer(4));
   #messagesSeen = 0;
   #draining = false;
 
@@ -72,9 +82,11 @@ class LogThread {
       this.#takeMessages();
       this.#group.gather(this.#channels);
       if (this.#group.rows > 0) {
+        const { rows } = this.#group;
         this.#commit();
         this.#closeChannels();
         this.#sealIfDue();
+        if (rows >= PACED_ROWS_MIN && rows <= PACED_ROWS_MAX) Atomics.wait(this.#pace, 0, 0, PACE_MS);
         continue;
       }
       this.#closeChannels();

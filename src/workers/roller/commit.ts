@@ -11,22 +11,26 @@ import { oneBlock } from './user-numbers.js';
  * commits says.
  */
 
-export const LEVEL = { commits: 0, minute: 1, hour: 2, day: 3 } as const;
+export const LEVEL = { commits: 0, minute: 1, hour: 2, day: 3, fiveDays: 4 } as const;
 
 const DELTA_COLUMNS =
   'event_name String, channel String, minute UInt32, generation UInt64, all_generation UInt64, total Int64, uids Array(UInt32)';
 
-const { minute: MINUTE, hour: HOUR, day: DAY } = LEVEL;
+const { minute: MINUTE, hour: HOUR, day: DAY, fiveDays: FIVE_DAYS } = LEVEL;
 
 /** The branches of a UNION must have the very types of the table. */
 const NONE = 'toInt64(0)';
 const NO_COMMIT = 'toUInt64(0)';
 
-/** The cells of an hour and of its day that the delta of an hour goes into: level, event name, channel, bucket, generation. */
+/**
+ * The cells that the delta of an hour goes into: level, event name, channel, bucket, generation. Those of five days are not made
+ * anew with a day: they stay in the first generation, and whoever asks for a rebuilt day does not read them.
+ */
 function cellsOfHour(name: string, generation: string): string[] {
   return [`''`, 'of_channel'].flatMap((channel) => [
     `(${HOUR}, ${name}, ${channel}, hour, ${generation})`,
     `(${DAY}, ${name}, ${channel}, intDiv(hour, 24), ${generation})`,
+    `(${FIVE_DAYS}, ${name}, ${channel}, intDiv(hour, 120), toUInt64(0))`,
   ]);
 }
 

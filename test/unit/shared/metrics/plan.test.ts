@@ -12,7 +12,7 @@ import {
 } from '../../../../src/shared/metrics/plan.js';
 import { tries } from '../../../support/property.js';
 
-const LEVELS: readonly Level[] = [1, 2, 3];
+const LEVELS: readonly Level[] = [1, 2, 3, 4];
 
 function asRange({ level, first, end }: CellRead): TimeRange {
   return { fromMs: first * BUCKET_MS[level], toMs: end * BUCKET_MS[level] };
@@ -28,7 +28,7 @@ const range = fc
 const nearRange = fc
   .tuple(instant, fc.integer({ min: 0, max: 3 * BUCKET_MS[2] }))
   .map(([fromMs, length]) => ({ fromMs, toMs: fromMs + length }));
-const coarsest = fc.constantFrom<Level>(2, 3);
+const coarsest = fc.constantFrom<Level>(2, 3, 4);
 
 /** Bucket by bucket, from the coarsest down: what is whole within the range and not inside a coarser one that is. */
 function bruteForce({ fromMs, toMs }: TimeRange, from: Level): Set<string> {

@@ -30,7 +30,7 @@ const REBUILT = [{ eventName: 'a', day: 100, generation: '7' }];
 
 function build(question: Partial<MetricsQuestion>, rebuilt = REBUILT.slice(1), checkName = false): MetricsStatement {
   const asked = { ...QUESTION, ...question };
-  return buildRollupStatement('db', asked, { plan: planQuestion(asked), rebuilt, checkName }, LIMITS);
+  return buildRollupStatement('db', asked, { plan: planQuestion(asked, false), rebuilt, checkName }, LIMITS);
 }
 
 /** The conditions on the cells of a level. */
@@ -96,21 +96,21 @@ test('raw rows and numbers of users are read for ends within a minute only, and 
 });
 
 test('a range without ends reads days only; a page in time order begins with the day or hour that was reached', () => {
-  assert.deepEqual(planQuestion({ ...QUESTION, from: undefined, to: undefined }).reads, [
+  assert.deepEqual(planQuestion({ ...QUESTION, from: undefined, to: undefined }, false).reads, [
     { level: 3, first: 0, end: 1_157_408 },
   ]);
   const page = (groupBy: Dimension[], after: number[]): number | undefined =>
-    planQuestion({ ...QUESTION, groupBy, after }).reads[0]?.first;
+    planQuestion({ ...QUESTION, groupBy, after }, false).reads[0]?.first;
   assert.equal(page(['day'], [101]), 101);
   assert.equal(page(['hour'], [101 * 24 + 5]), 101 * 24 + 5);
   assert.equal(page(['hour'], [0]), 100 * 24);
-  assert.deepEqual(planQuestion({ ...QUESTION, groupBy: ['day'], after: [102] }), { reads: [], raw: [] });
+  assert.deepEqual(planQuestion({ ...QUESTION, groupBy: ['day'], after: [102] }, false), { reads: [], raw: [] });
 });
 
 test('the exceptions of other cells do not matter: of all events for days and hours, of every name for minutes', () => {
   const cells = (question: Partial<MetricsQuestion>): unknown => {
     const asked = { ...QUESTION, ...UNALIGNED, ...question };
-    return cellsOf(asked, planQuestion(asked)).map(({ eventName, reads }) => [
+    return cellsOf(asked, planQuestion(asked, false)).map(({ eventName, reads }) => [
       eventName,
       reads.map((read) => read.level),
     ]);
@@ -146,7 +146,7 @@ test('whether a name is rolled is asked only where there are names that are not'
   const verdict = buildVerdictStatement(
     'db',
     QUESTION,
-    { plan: planQuestion(QUESTION), rebuilt: [], checkName: true },
+    { plan: planQuestion(QUESTION, false), rebuilt: [], checkName: true },
     LIMITS,
   );
   assert.match(verdict.query, asked);
