@@ -99,6 +99,8 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 -- Exact totals and unique users by event name, channel and bucket of time, kept up to date by the roller (docs/decisions/0008-rollups.md).
 -- Several rows with one key add up: totals and uniques by sum, users by union. Whoever reads them groups them.
 --
+-- entries (minutes only): each event of the cell, second of the minute << 32 | number of its user, for ranges that begin or end
+-- within a minute.
 -- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day, 4 five days (bucket: how many since 1970).
 -- event_name '' is all events (not by minute), channel '' all channels (likewise). uniques is kept for hours only, where
 -- rows of one key add up to the exact number of users in users. generation: which rebuild of its day (0: none) the row belongs to;
@@ -116,7 +118,8 @@ CREATE TABLE IF NOT EXISTS {database}.rollup
     total      SimpleAggregateFunction(sum, Int64),
     uniques    SimpleAggregateFunction(sum, Int64),
     commits    SimpleAggregateFunction(max, UInt64),
-    users      AggregateFunction(groupBitmap, UInt32)
+    users      AggregateFunction(groupBitmap, UInt32),
+    entries    SimpleAggregateFunction(groupArrayArray, Array(UInt64))
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (level, event_name, channel, bucket, generation)

@@ -4,8 +4,8 @@
 export const RAW_REASONS = [
   /** The rollups have not caught up, or lag. */
   'behind',
-  /** The range is within two minutes, or empty: no cell lies in it. */
-  'short',
+  /** The range is empty. */
+  'empty',
   /** A day in the range waits to be rebuilt. */
   'exception',
   /** There are more event names than are rolled, and this question may concern the others. */

@@ -81,7 +81,8 @@ export class MetricsRunner {
   }
 
   async #answer(ask: Ask): Promise<MetricsAnswer> {
-    if (planQuestion(ask.question, false).reads.length === 0) return await this.#fromRaw(ask, 'short');
+    const { reads, ends } = planQuestion(ask.question, false);
+    if (reads.length + ends.length === 0) return await this.#fromRaw(ask, 'empty');
     if (this.#sources.rollups() === 'behind') return await this.#fromRaw(ask, 'behind');
     let known = this.#exceptions;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {

@@ -32,12 +32,13 @@ export class ReferenceRoller {
     await this.#command(`
       INSERT INTO ${this.#table('rollup')}
       SELECT cell.1, cell.2, cell.3, toUInt32(cell.4), if(cell.1 = 4, 0, ${generation}), sum(events), if(cell.1 = 2, countIf(is_first), 0), 0,
-        groupBitmapState(uid)
+        groupBitmapState(uid),
+        if(cell.1 = 1, groupArrayArray(arrayMap(second -> bitOr(bitShiftLeft(toUInt64(second), 32), toUInt64(uid)), seconds)), [])
       FROM (
-        SELECT cell, commit, uid, count() AS events, commit = min(commit) OVER (PARTITION BY cell, uid) AS is_first
+        SELECT cell, commit, uid, count() AS events, groupArray(intDiv(ms % 60000, 1000)) AS seconds, commit = min(commit) OVER (PARTITION BY cell, uid) AS is_first
         FROM (
           SELECT arrayJoin(arrayConcat([(1, event_name, channel, intDiv(ms, 60000))],
-              ${withAll(2, 3_600_000)}, ${withAll(3, 86_400_000)}, ${withAll(4, 5 * 86_400_000)})) AS cell, commit, uid
+              ${withAll(2, 3_600_000)}, ${withAll(3, 86_400_000)}, ${withAll(4, 5 * 86_400_000)})) AS cell, commit, uid, ms
           FROM (
             SELECT event_name, toString(channel) AS channel, toUnixTimestamp64Milli(ts) AS ms,
               cityHash64(event_id, ts) % ${commits} AS commit, sipHash128(user_id) AS hash

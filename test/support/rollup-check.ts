@@ -2,8 +2,26 @@ import type { ClickHouseClient } from '@clickhouse/client';
 
 /**
  * Compares every cell of the rollup with the raw rows (FINAL), and the other way round: level, event name, channel, bucket,
- * total, users, and for hours the uniques. Days with open exceptions must not be there. An empty list: all is well.
+ * total, users, for hours the uniques, and for minutes the entries. Days with open exceptions must not be there. An empty list: all is well.
  */
+/** Cells of minutes whose entries are not the seconds and users of their events. */
+async function entryFaults(client: ClickHouseClient, database: string): Promise<unknown[]> {
+  const current = `SELECT event_name AS name, day, max(generation) AS generation FROM ${database}.rollup_exceptions GROUP BY ALL`;
+  const found = `SELECT event_name::String AS name, channel::String AS ch, bucket, arraySort(groupArrayArray(entries)) AS entries
+    FROM ${database}.rollup LEFT JOIN (${current}) AS c ON c.name = event_name AND c.day = intDiv(bucket, 1440)
+    WHERE level = 1 AND rollup.generation = c.generation GROUP BY ALL HAVING notEmpty(entries)`;
+  const expected = `SELECT event_name AS name, channel::String AS ch, toUInt32(intDiv(ms, 60000)) AS bucket,
+      arraySort(groupArray(bitOr(bitShiftLeft(toUInt64(intDiv(ms % 60000, 1000)), 32), toUInt64(uid)))) AS entries
+    FROM (SELECT event_name, channel, sipHash128(user_id) AS hash, toUnixTimestamp64Milli(ts) AS ms FROM ${database}.events FINAL) AS e
+    INNER JOIN ${database}.rollup_users AS u USING (hash) GROUP BY ALL`;
+  const result = await client.query({
+    query: `SELECT name, ch, bucket, f.entries AS found, e.entries AS expected
+      FROM (${found}) AS f FULL JOIN (${expected}) AS e USING (name, ch, bucket) WHERE found != expected LIMIT 20`,
+    format: 'JSONCompactEachRow',
+  });
+  return result.json<unknown[]>();
+}
+
 const NO_DAY = 4_294_967_295;
 
 export async function rollupFaults(client: ClickHouseClient, database: string): Promise<string[]> {
@@ -11,7 +29,9 @@ export async function rollupFaults(client: ClickHouseClient, database: string): 
     [1, 'event_name', 'channel', 60_000],
     ...[2, 3, 4].flatMap((level) =>
       ['event_name', `''`].flatMap((name) =>
-        ['channel', `''`].map((channel) => [level, name, channel, [0, 0, 3_600_000, 86_400_000, 432_000_000][level]] as const),
+        ['channel', `''`].map(
+          (channel) => [level, name, channel, [0, 0, 3_600_000, 86_400_000, 432_000_000][level]] as const,
+        ),
       ),
     ),
   ];
@@ -37,5 +57,5 @@ export async function rollupFaults(client: ClickHouseClient, database: string): 
     format: 'JSONCompactEachRow',
   });
   const rows = await result.json<unknown[]>();
-  return rows.map((row) => JSON.stringify(row));
+  return [...rows, ...(await entryFaults(client, database))].map((row) => JSON.stringify(row));
 }

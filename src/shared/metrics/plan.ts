@@ -1,7 +1,7 @@
 /**
- * Which cells of `rollup` answer for a range of time, and what is left for raw rows: pure.
+ * Which cells of `rollup` answer for a range of time, and what is left at its ends: pure.
  *
- * Invariant: the reads and the raw ranges cover each instant of the range once and no other; a bucket is read whole or not at
+ * Invariant: the reads and the ends cover each instant of the range once and no other; a bucket is read whole or not at
  * all; and no bucket could be replaced by a coarser one. Spans of five days stand in the middle, whole days, hours and minutes towards
  * the ends, and less than a minute is left at each end.
  */
@@ -25,8 +25,8 @@ export interface CellRead {
 export interface Plan {
   /** In time order. */
   readonly reads: readonly CellRead[];
-  /** In time order: at most two. */
-  readonly raw: readonly TimeRange[];
+  /** Less than a minute each, or less than two without a whole one. In time order: at most two. */
+  readonly ends: readonly TimeRange[];
 }
 
 export const BUCKET_MS: Readonly<Record<Level, number>> = { 1: 60_000, 2: 3_600_000, 3: 86_400_000, 4: 5 * 86_400_000 };
@@ -34,26 +34,26 @@ export const BUCKET_MS: Readonly<Record<Level, number>> = { 1: 60_000, 2: 3_600_
 /** Beyond this level no group of the answer is whole in a bucket, or none finer is needed. */
 export function planReads(range: TimeRange, coarsest: Level): Plan {
   const reads: CellRead[] = [];
-  const raw: TimeRange[] = [];
-  cover(range, coarsest, reads, raw);
-  return { reads, raw };
+  const ends: TimeRange[] = [];
+  cover(range, coarsest, reads, ends);
+  return { reads, ends };
 }
 
-function cover({ fromMs, toMs }: TimeRange, level: number, reads: CellRead[], raw: TimeRange[]): void {
+function cover({ fromMs, toMs }: TimeRange, level: number, reads: CellRead[], ends: TimeRange[]): void {
   if (fromMs >= toMs) return;
   if (!isLevel(level)) {
-    raw.push({ fromMs, toMs });
+    ends.push({ fromMs, toMs });
     return;
   }
   const first = Math.ceil(fromMs / BUCKET_MS[level]);
   const end = Math.floor(toMs / BUCKET_MS[level]);
   if (first >= end) {
-    cover({ fromMs, toMs }, level - 1, reads, raw);
+    cover({ fromMs, toMs }, level - 1, reads, ends);
     return;
   }
-  cover({ fromMs, toMs: first * BUCKET_MS[level] }, level - 1, reads, raw);
+  cover({ fromMs, toMs: first * BUCKET_MS[level] }, level - 1, reads, ends);
   reads.push({ level, first, end });
-  cover({ fromMs: end * BUCKET_MS[level], toMs }, level - 1, reads, raw);
+  cover({ fromMs: end * BUCKET_MS[level], toMs }, level - 1, reads, ends);
 }
 
 function isLevel(level: number): level is Level {

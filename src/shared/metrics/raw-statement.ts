@@ -23,7 +23,7 @@ import {
  */
 
 /** A time is the number of its bucket: integers compare and sort like the times, and no time zone can come in. */
-export const RAW_EXPRESSIONS: Readonly<Record<Dimension, string>> = {
+const RAW_EXPRESSIONS: Readonly<Record<Dimension, string>> = {
   hour: `intDiv(toUnixTimestamp64Milli(ts), ${TIME_BUCKET_MS.hour})`,
   day: `intDiv(toUnixTimestamp64Milli(ts), ${TIME_BUCKET_MS.day})`,
   channel: 'channel',

@@ -3,7 +3,7 @@ import { tableName } from '../clickhouse/client.js';
 import { ALL_EVENTS, type CellsOf, fingerprintExpression, type RebuiltDay } from './exceptions.js';
 import { type Dimension, groupMembers, type MetricsQuestion } from './parameters.js';
 import { BUCKET_MS, type CellRead, type Level, type Plan, planReads, type TimeRange } from './plan.js';
-import { firstMs, RAW_EXPRESSIONS } from './raw-statement.js';
+import { firstMs } from './raw-statement.js';
 import {
   groupColumns,
   type MetricsLimits,
@@ -14,17 +14,15 @@ import {
 } from './statement.js';
 
 /**
- * A metrics question as one SELECT over the cells of `rollup` and, where the range does not begin and end with a minute, the raw
- * rows of those two minutes. Pure: the route runs it.
+ * A metrics question as one SELECT over the cells of `rollup`; no raw row is read. Pure: the route runs it.
  *
- * Invariant: no event counts twice, and no user in a group, whatever is rolled while the statement runs. ClickHouse takes the
- * snapshot of a table where its analysis first meets it, from left to right and FROM before SELECT, and one snapshot serves the
- * whole statement (enable_shared_storage_snapshot_in_query). So the order in the text is the order in time:
- *   1. the cells: of each commit all or nothing. They and the raw rows are of different minutes, so no event is in both;
- *   2. the raw rows, and then the numbers of their users. A user has his number before the commit that puts him into a cell: he
- *      who has none here is in none of the cells above, and is counted beside the union of the bitmaps;
- *   3. the fingerprint of the exceptions (exceptions.ts), which must come after the cells.
- * test/integration/metrics-rollups-order.test.ts holds ClickHouse to this.
+ * Ranges begin and end with a second. Where that is not a minute's border, the events of that minute are counted one by one, out
+ * of the `entries` of its cells.
+ *
+ * Invariant: no event counts twice, and no user in a group, whatever is rolled while the statement runs: of each commit a scan
+ * sees all or nothing, and what is read of different scans lies in different minutes. The fingerprint of the exceptions
+ * (exceptions.ts) must be read after the cells: ClickHouse takes the snapshot of a table where its analysis first meets it, from
+ * left to right and FROM before SELECT. test/integration/metrics-rollups-order.test.ts holds it to that.
  *
  * Values reach ClickHouse as bound parameters, never as text of the query.
  */
@@ -41,13 +39,13 @@ export function planQuestion(question: MetricsQuestion, spans: boolean): Plan {
 }
 
 /** The cells that a plan reads: those of all events together are kept for hours and days only. */
-export function cellsOf({ eventName, groupBy }: MetricsQuestion, { reads }: Plan): CellsOf[] {
+export function cellsOf({ eventName, groupBy }: MetricsQuestion, { reads, ends }: Plan): CellsOf[] {
   return [
     {
       eventName: eventName ?? (groupBy.includes('event_name') ? undefined : ALL_EVENTS),
       reads: reads.filter(({ level }) => level !== 1),
     },
-    { eventName, reads: reads.filter(({ level }) => level === 1) },
+    { eventName, reads: [...reads.filter(({ level }) => level === 1), ...ends.map(minutesOf)] },
   ];
 }
 
@@ -138,25 +136,23 @@ class Source {
   }
 
   counts(): string[] {
-    const { reads, raw } = this.#reading.plan;
-    if (!this.#question.groupBy.includes('hour')) return [this.#union(reads, raw)];
+    const { reads, ends } = this.#reading.plan;
+    if (!this.#question.groupBy.includes('hour')) return [this.#union(reads, ends)];
     // A group that is one whole hour is one cell, and has its number of users beside it: no bitmap is read.
     const whole = reads.filter(({ level }) => level === 2);
     const parts = reads.filter(({ level }) => level === 1);
     return [
       ...(whole.length > 0 ? [this.#aggregate('toUInt64(sum(uniques))', this.#cells(whole, 'uniques'))] : []),
-      ...(parts.length + raw.length > 0 ? [this.#union(parts, raw)] : []),
+      ...(parts.length + ends.length > 0 ? [this.#union(parts, ends)] : []),
     ];
   }
 
-  /** By union of bitmaps; users without a number are in none of them. */
-  #union(reads: readonly CellRead[], raw: readonly TimeRange[]): string {
-    if (raw.length === 0) return this.#aggregate('groupBitmapMerge(bitmap)', this.#cells(reads, 'users AS bitmap'));
+  #union(reads: readonly CellRead[], ends: readonly TimeRange[]): string {
     const from = [
-      ...(reads.length > 0 ? [this.#cells(reads, `users AS bitmap, []::Array(FixedString(16)) AS unnumbered`)] : []),
-      this.#edges(raw),
+      ...(reads.length > 0 ? [this.#cells(reads, 'users AS bitmap')] : []),
+      ...(ends.length > 0 ? [this.#ends(ends)] : []),
     ].join('\nUNION ALL\n');
-    return this.#aggregate('groupBitmapMerge(bitmap) + uniqExactArray(unnumbered)', from);
+    return this.#aggregate('groupBitmapMerge(bitmap)', from);
   }
 
   #aggregate(users: string, from: string): string {
@@ -180,14 +176,6 @@ class Source {
 
   /** In the order of the sorting key, so that it narrows what is read. */
   #level(level: Level, reads: readonly CellRead[]): string {
-    const { eventName, channel, groupBy } = this.#question;
-    const conditions = [`level = ${level}`];
-    const kept = (dimension: 'event_name' | 'channel', asked: string | undefined): void => {
-      if (asked !== undefined) conditions.push(`${dimension} = {${dimension}:String}`);
-      else if (level !== 1) conditions.push(`${dimension} ${groupBy.includes(dimension) ? '!=' : '='} ''`);
-    };
-    kept('event_name', eventName);
-    kept('channel', channel);
     const ranges = reads
       .filter((read) => read.level === level)
       .map(({ first, end }, index) => {
@@ -196,8 +184,21 @@ class Source {
         this.#parameters[`${name}_end`] = end;
         return `(bucket >= {${name}_first:UInt32} AND bucket < {${name}_end:UInt32})`;
       });
-    conditions.push(ranges.length === 1 ? ranges.join('') : `(${ranges.join(' OR ')})`);
-    return `(${conditions.join(' AND ')})`;
+    const buckets = ranges.length === 1 ? ranges.join('') : `(${ranges.join(' OR ')})`;
+    return `(${[...this.#names(level), buckets].join(' AND ')})`;
+  }
+
+  /** Which cells of a level: of the asked name and channel, of each, or of all together, which there are none of by minute. */
+  #names(level: Level): string[] {
+    const { eventName, channel, groupBy } = this.#question;
+    const conditions = [`level = ${level}`];
+    const kept = (dimension: 'event_name' | 'channel', asked: string | undefined): void => {
+      if (asked !== undefined) conditions.push(`${dimension} = {${dimension}:String}`);
+      else if (level !== 1) conditions.push(`${dimension} ${groupBy.includes(dimension) ? '!=' : '='} ''`);
+    };
+    kept('event_name', eventName);
+    kept('channel', channel);
+    return conditions;
   }
 
   #generations(): string {
@@ -209,34 +210,36 @@ class Source {
     );
   }
 
-  /** The raw rows of less than a minute at each end: read with FINAL, as raw-statement.ts explains. */
-  #edges(raw: readonly TimeRange[]): string {
-    const { eventName, channel } = this.#question;
-    const events = tableName(this.#database, 'events');
-    const ranges = raw.map(({ fromMs, toMs }, index) => {
-      this.#parameters[`raw${index}_from`] = fromMs;
-      this.#parameters[`raw${index}_to`] = toMs;
-      const bound = (end: 'from' | 'to'): string => `fromUnixTimestamp64Milli({raw${index}_${end}:Int64}, 'UTC')`;
-      return `(ts >= ${bound('from')} AND ts < ${bound('to')})`;
+  /** The events of less than a minute at each end. */
+  #ends(ends: readonly TimeRange[]): string {
+    const reads = ends.map(minutesOf);
+    const columns = this.#members.map((dimension, index) => `${cellExpression(dimension, reads)} AS g${index}`);
+    const within = ends.map(({ fromMs, toMs }, index) => {
+      this.#parameters[`end${index}_from`] = fromMs / 1000;
+      this.#parameters[`end${index}_to`] = toMs / 1000;
+      return `(at >= {end${index}_from:Int64} AND at < {end${index}_to:Int64})`;
     });
-    const where = [
-      ...(eventName === undefined ? [] : ['event_name = {event_name:String}']),
-      `(${ranges.join(' OR ')})`,
-      ...(channel === undefined ? [] : ['channel = {channel:String}']),
-    ].join(' AND ');
-    const groups = groupColumns(this.#members);
-    const columns = this.#members.map(
-      (dimension, index) => `${textOf(dimension, RAW_EXPRESSIONS[dimension])} AS g${index}`,
-    );
-    // Every version of a row is among those whose users are looked up, so the ones that FINAL chooses are.
-    return `SELECT ${[...groups, 'toInt64(count()) AS events'].join(', ')},
-  bitmapBuild(groupUniqArrayIf(uid, numbered)) AS bitmap, groupUniqArrayIf(hash, NOT numbered) AS unnumbered
-FROM (SELECT ${[...columns, 'sipHash128(user_id) AS hash'].join(', ')} FROM ${events} FINAL WHERE ${where}) AS edges
-LEFT ANY JOIN (
-  SELECT hash, uid, true AS numbered FROM ${tableName(this.#database, 'rollup_users')}
-  WHERE hash IN (SELECT sipHash128(user_id) FROM ${events} WHERE ${where})
-) AS numbers USING (hash)${groups.length === 0 ? '' : `\nGROUP BY ${groups.join(', ')}`}`;
+    // Names of the buckets' parameters begin with their level: these are not those of the minutes that are read whole.
+    const minutes = reads.map(({ first, end }, index) => {
+      this.#parameters[`end${index}_first`] = first;
+      this.#parameters[`end${index}_end`] = end;
+      return `(bucket >= {end${index}_first:UInt32} AND bucket < {end${index}_end:UInt32})`;
+    });
+    return [
+      `SELECT ${[...columns, 'toInt64(length(kept)) AS events'].join(', ')},`,
+      `  bitmapBuild(arrayMap(entry -> toUInt32(bitAnd(entry, 0xffffffff)), kept)) AS bitmap`,
+      `FROM (SELECT level, event_name, channel, bucket, arrayFilter((entry, at) -> ${within.join(' OR ')}, entries,`,
+      `    arrayMap(entry -> toInt64(bucket) * 60 + toInt64(bitShiftRight(entry, 32)), entries)) AS kept`,
+      `  FROM ${tableName(this.#database, 'rollup')}`,
+      `  WHERE ${[...this.#names(1), `(${minutes.join(' OR ')})`, this.#generations()].join(' AND ')})`,
+      `WHERE notEmpty(kept)`,
+    ].join('\n');
   }
+}
+
+/** The minutes that less than a minute at an end lies in: one, or two of a range that is as short. */
+function minutesOf({ fromMs, toMs }: TimeRange): CellRead {
+  return { level: 1, first: Math.floor(fromMs / BUCKET_MS[1]), end: Math.ceil(toMs / BUCKET_MS[1]) };
 }
 
 /** The value of a group in a row of `rollup`. */

@@ -14,13 +14,14 @@ import { oneBlock } from './user-numbers.js';
 export const LEVEL = { commits: 0, minute: 1, hour: 2, day: 3, fiveDays: 4 } as const;
 
 const DELTA_COLUMNS =
-  'event_name String, channel String, minute UInt32, generation UInt64, all_generation UInt64, total Int64, uids Array(UInt32)';
+  'event_name String, channel String, minute UInt32, generation UInt64, all_generation UInt64, entries Array(UInt64)';
 
 const { minute: MINUTE, hour: HOUR, day: DAY, fiveDays: FIVE_DAYS } = LEVEL;
 
 /** The branches of a UNION must have the very types of the table. */
 const NONE = 'toInt64(0)';
 const NO_COMMIT = 'toUInt64(0)';
+const NO_ENTRIES = 'emptyArrayUInt64()';
 
 /**
  * The cells that the delta of an hour goes into: level, event name, channel, bucket, generation. Those of five days are not made
@@ -37,7 +38,7 @@ function cellsOfHour(name: string, generation: string): string[] {
 /** SQL of the row that counts a commit, with the columns of `rollup` in order. */
 export function commitRow(fence: Fence): string {
   return `SELECT ${LEVEL.commits}, ${quoteText(fence.roller)}, '', toUInt32(0), toUInt64(0), ${NONE}, ${NONE}, toUInt64(${fence.commits + 1}),
-    bitmapBuild(emptyArrayUInt32())`;
+    bitmapBuild(emptyArrayUInt32()), ${NO_ENTRIES}`;
 }
 
 /** The rows of one commit. `allNames`: whether its events are new to the cells of all event names as well. */
@@ -55,16 +56,20 @@ export function commitStatement(
   const hours = (columns: string): string =>
     `SELECT event_name AS name, channel AS of_channel, intDiv(minute, 60) AS hour, generation AS of_generation,
        all_generation AS of_all_generation ${columns} FROM ${added} GROUP BY name, of_channel, hour, of_generation, of_all_generation`;
+  const uids = 'arrayMap(entry -> toUInt32(bitAnd(entry, 0xffffffff)), entries)';
   // Sorted, a bitmap is built several times as fast.
-  const addedHours = hours(', sum(total) AS new_total, bitmapBuild(arraySort(groupArrayArray(uids))) AS new_users');
+  const addedHours = hours(
+    `, toInt64(sum(length(entries))) AS new_total, bitmapBuild(arraySort(groupArrayArray(${uids}))) AS new_users`,
+  );
   // What is added (src = 1) meets what the hours have (src = 0): uniques is how many users are new to an hour.
-  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users)
+  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users, entries)
     SELECT * FROM (
-      SELECT ${MINUTE}, event_name, channel, minute, generation, total, ${NONE}, ${NO_COMMIT}, bitmapBuild(arraySort(uids)) FROM ${added}
+      SELECT ${MINUTE}, event_name, channel, minute, generation, toInt64(length(entries)), ${NONE}, ${NO_COMMIT},
+        bitmapBuild(arraySort(${uids})), entries FROM ${added}
       UNION ALL
       SELECT cell.1, cell.2, cell.3, cell.4, cell.5, sum(new_total), if(cell.1 = ${HOUR},
           toInt64(bitmapAndnotCardinality(groupBitmapMergeStateIf(new_users, src = 1), groupBitmapMergeStateIf(new_users, src = 0))), ${NONE}),
-        ${NO_COMMIT}, groupBitmapMergeStateIf(new_users, src = 1)
+        ${NO_COMMIT}, groupBitmapMergeStateIf(new_users, src = 1), ${NO_ENTRIES}
       FROM (
         SELECT cell, new_total, new_users, 1 AS src FROM (${addedHours}) ARRAY JOIN [${cells.join(', ')}] AS cell
         UNION ALL

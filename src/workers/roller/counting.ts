@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { cellOf, Deltas, type GenerationOf, MINUTE_MS } from './deltas.js';
+import { Deltas, entriesOf, entryOf, type GenerationOf, MINUTE_MS } from './deltas.js';
 import { dayOf, type Exceptions, LASTING_REASONS } from './exceptions.js';
 import { ColdKeys, type Identities, keyHash, SEEN, sliceOf } from './identities.js';
 import {
@@ -246,7 +246,7 @@ export class Counting {
       let last = -1;
       let skip = false;
       let hot = false;
-      let cell = { total: 0, uids: [] as number[] };
+      let entries: number[] = [];
       for (let i = 0; i < count; i += 1) {
         const uid = column?.[i] ?? NO_NUMBER;
         const minute = Math.floor((timestamps[i] ?? 0) / MINUTE_MS);
@@ -255,7 +255,7 @@ export class Counting {
           const id = sliceOf(name, minute);
           skip = toLoad.has(id);
           hot = !skip && identities.isHot(id);
-          if (!skip) cell = cellOf(cells, minute);
+          if (!skip) entries = entriesOf(cells, minute);
         }
         if (skip || uid === NO_NUMBER) continue;
         if (hot) {
@@ -263,8 +263,7 @@ export class Counting {
           if (seen === SEEN.changed) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
           if (seen !== SEEN.no) continue;
         }
-        cell.total += 1;
-        cell.uids.push(uid);
+        entries.push(entryOf(timestamps[i] ?? 0, uid));
         deltas.rows += 1;
         deltas.keys.push(keyHash(group, i, nameHash), minute);
       }
@@ -303,21 +302,21 @@ export class Counting {
     await this.#raiseUnnumbered(groups, uids);
     for (const { eventName, minute } of worthIt) identities.makeHot(this.#sliceOf(eventName, minute));
     for (const { eventName, channel, minutes } of cellsOf(groups, uids)) {
-      for (const [minute, cell] of minutes) {
+      for (const [minute, entries] of minutes) {
         const key = `${minute} ${channel} ${eventName}`;
-        const added = difference(cell, counted.get(key));
+        const added = difference(entries, counted.get(key)?.entries);
         counted.delete(key);
         if (added === undefined) {
           changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
           identities.makeCold(this.#sliceOf(eventName, minute));
-        } else if (added.total > 0 || added.uids.length > 0) {
-          deltas.add(eventName, channel, minute, added.total, added.uids);
+        } else if (added.length > 0) {
+          deltas.add(eventName, channel, minute, added);
         }
       }
     }
     // Cells whose rows have all gone elsewhere.
-    for (const { eventName, minute, total } of counted.values()) {
-      if (total > 0) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
+    for (const { eventName, minute, entries } of counted.values()) {
+      if (entries.length > 0) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
     }
     this.#remember(groups, uids, deltas);
   }

@@ -1,7 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { LEVEL } from './commit.js';
-import { cellOf, type Cell, type GenerationOf, MINUTE_MS, MINUTES_OF_DAY } from './deltas.js';
+import { type Entries, entriesOf, entryOf, type GenerationOf, MINUTE_MS, MINUTES_OF_DAY } from './deltas.js';
 import {
   BinaryReader,
   isRemembered,
@@ -58,8 +58,7 @@ export interface CountedCell {
   readonly eventName: string;
   readonly channel: string;
   readonly minute: number;
-  readonly total: number;
-  readonly uids: Uint32Array;
+  readonly entries: Entries;
 }
 
 /** The cells of these minutes, of the generations that count. */
@@ -70,7 +69,7 @@ export async function readCells(
   generationOf: GenerationOf,
   signal: AbortSignal,
 ): Promise<CountedCell[]> {
-  const query = `SELECT event_name::String, channel::String, bucket, generation, sum(total), bitmapToArray(groupBitmapMergeState(users))
+  const query = `SELECT event_name::String, channel::String, bucket, generation, groupArrayArray(entries)
     FROM ${tableName(database, 'rollup')} WHERE level = ${LEVEL.minute} AND (${anyOf(ranges.map(cellCondition))})
     GROUP BY event_name, channel, bucket, generation FORMAT RowBinary`;
   const reader = new BinaryReader(await readBinary(client, query, signal));
@@ -80,10 +79,9 @@ export async function readCells(
     const channel = reader.string();
     const minute = reader.uint32();
     const generation = reader.int64();
-    const total = reader.int64();
-    const uids = reader.words(reader.varint());
+    const entries = Array.from({ length: reader.varint() }, () => reader.int64());
     if (generation === generationOf(eventName, Math.floor(minute / MINUTES_OF_DAY))) {
-      cells.push({ eventName, channel, minute, total, uids });
+      cells.push({ eventName, channel, minute, entries });
     }
   }
   return cells;
@@ -108,15 +106,14 @@ export async function minutesWithCells(
 export function cellsOf(
   groups: readonly RowGroup[],
   uids: readonly Uint32Array[],
-): { readonly eventName: string; readonly channel: string; readonly minutes: Map<number, Cell> }[] {
+): { readonly eventName: string; readonly channel: string; readonly minutes: Map<number, Entries> }[] {
   return groups.map(({ eventName, channel, count, timestamps }, index) => {
-    const minutes = new Map<number, Cell>();
+    const minutes = new Map<number, Entries>();
     for (let i = 0; i < count; i += 1) {
       const uid = uids[index]?.[i] ?? NO_NUMBER;
       if (uid === NO_NUMBER) continue;
-      const cell = cellOf(minutes, Math.floor((timestamps[i] ?? 0) / MINUTE_MS));
-      cell.total += 1;
-      cell.uids.push(uid);
+      const timestamp = timestamps[i] ?? 0;
+      entriesOf(minutes, Math.floor(timestamp / MINUTE_MS)).push(entryOf(timestamp, uid));
     }
     return { eventName, channel, minutes };
   });
@@ -126,20 +123,22 @@ export function cellsOf(
  * What has to be added to `counted` to make it `actual`; undefined where something would have to be taken away, which a union
  * cannot do: an event was counted with another user or channel than it has now.
  */
-export function difference(
-  actual: Cell,
-  counted: Pick<CountedCell, 'total' | 'uids'> | undefined,
-): { readonly total: number; readonly uids: number[] } | undefined {
-  const before = new Set(counted?.uids);
-  const fresh = new Set<number>();
-  let kept = 0;
-  for (const uid of new Set(actual.uids)) {
-    if (before.has(uid)) kept += 1;
-    else fresh.add(uid);
+export function difference(actual: Entries, counted: Entries | undefined): Entries | undefined {
+  if (counted === undefined || counted.length === 0) return actual;
+  const left = new Map<number, number>();
+  for (const entry of counted) left.set(entry, (left.get(entry) ?? 0) + 1);
+  const added: Entries = [];
+  let found = 0;
+  for (const entry of actual) {
+    const times = left.get(entry) ?? 0;
+    if (times === 0) {
+      added.push(entry);
+    } else {
+      left.set(entry, times - 1);
+      found += 1;
+    }
   }
-  const total = actual.total - (counted?.total ?? 0);
-  if (total < 0 || kept < before.size) return undefined;
-  return { total, uids: [...fresh] };
+  return found === counted.length ? added : undefined;
 }
 
 function cellCondition({ eventName, from, to }: MinuteRange): string {

@@ -69,10 +69,10 @@ async function rebuildAllNames(
       ? 'generation = 0'
       : `generation = transform(event_name::String, [${names}], [${[...generations.values()].join(', ')}]::Array(UInt64), 0::UInt64)`;
   const cells = (level: number, buckets: string, uniques: string): string =>
-    `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), ${uniques}, toUInt64(0), groupBitmapMergeState(users) FROM ${table}
+    `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), ${uniques}, toUInt64(0), groupBitmapMergeState(users), emptyArrayUInt64() FROM ${table}
      WHERE level = ${level} AND event_name != '' AND ${buckets} AND ${isCurrent} GROUP BY channel, bucket`;
   const hours = `bucket >= ${day * HOURS_OF_DAY} AND bucket < ${(day + 1) * HOURS_OF_DAY}`;
-  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users)
+  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users, entries)
     SELECT * FROM (
       ${cells(LEVEL.hour, hours, 'toInt64(groupBitmapMerge(users))')}
       UNION ALL ${cells(LEVEL.day, `bucket = ${day}`, 'toInt64(0)')}

@@ -22,10 +22,10 @@ export class RowBinaryWriter {
     this.#at += 8;
   }
 
-  uint32Array(values: readonly number[]): void {
+  int64Array(values: readonly number[]): void {
     this.#varint(values.length);
-    this.#reserve(values.length * 4);
-    for (const value of values) this.#at = this.#buffer.writeUInt32LE(value, this.#at);
+    this.#reserve(values.length * 8);
+    for (const value of values) this.int64(value);
   }
 
   /** What was written; valid until the next write. */

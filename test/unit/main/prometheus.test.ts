@@ -39,7 +39,7 @@ test('answers are counted by where they come from, and why not from rollups', as
   const expected = [
     'penstock_metrics_answers_total{source="rollups",reason=""} 2',
     'penstock_metrics_answers_total{source="raw",reason="behind"} 0',
-    'penstock_metrics_answers_total{source="raw",reason="short"} 0',
+    'penstock_metrics_answers_total{source="raw",reason="empty"} 0',
     'penstock_metrics_answers_total{source="raw",reason="exception"} 1',
     'penstock_metrics_answers_total{source="raw",reason="names"} 0',
     'penstock_metrics_answers_total{source="raw",reason="changing"} 0',

@@ -63,11 +63,11 @@ test('a plan reads the buckets that a search from the coarsest down finds, each 
   );
 });
 
-test('reads and raw ranges follow each other without gap or overlap from one end of the range to the other', () => {
+test('reads and ends follow each other without gap or overlap from one end of the range to the other', () => {
   fc.assert(
     fc.property(fc.oneof(range, nearRange), coarsest, (asked, level) => {
-      const { reads, raw } = planReads(asked, level);
-      const pieces = [...reads.map(asRange), ...raw].toSorted((a, b) => a.fromMs - b.fromMs);
+      const { reads, ends } = planReads(asked, level);
+      const pieces = [...reads.map(asRange), ...ends].toSorted((a, b) => a.fromMs - b.fromMs);
       let at = asked.fromMs;
       for (const { fromMs, toMs } of pieces) {
         assert.equal(fromMs, at);
@@ -75,14 +75,14 @@ test('reads and raw ranges follow each other without gap or overlap from one end
         at = toMs;
       }
       assert.equal(at, asked.toMs);
-      assert.ok(raw.length <= 2);
-      for (const { fromMs, toMs } of raw) assert.ok(toMs - fromMs < (reads.length === 0 ? 2 : 1) * BUCKET_MS[1]);
+      assert.ok(ends.length <= 2);
+      for (const { fromMs, toMs } of ends) assert.ok(toMs - fromMs < (reads.length === 0 ? 2 : 1) * BUCKET_MS[1]);
     }),
     tries(1000),
   );
 });
 
-test('events counted through the cells and raw ranges of a plan are the events of the range', () => {
+test('events counted through the cells and ends of a plan are the events of the range', () => {
   const event = fc.oneof(instant, fc.integer({ min: 0, max: 5 * BUCKET_MS[3] }));
   fc.assert(
     fc.property(fc.array(event, { maxLength: 200 }), fc.oneof(range, nearRange), coarsest, (events, asked, level) => {
@@ -96,22 +96,22 @@ test('events counted through the cells and raw ranges of a plan are the events o
       const plan = planReads(asked, level);
       const inCells = bucketsOf(plan).reduce((sum, bucket) => sum + (cells.get(bucket) ?? 0), 0);
       const within = ({ fromMs, toMs }: TimeRange): number => events.filter((ts) => ts >= fromMs && ts < toMs).length;
-      assert.equal(inCells + plan.raw.reduce((sum, piece) => sum + within(piece), 0), within(asked));
+      assert.equal(inCells + plan.ends.reduce((sum, piece) => sum + within(piece), 0), within(asked));
     }),
     tries(500),
   );
 });
 
 test('a range without an instant in it needs nothing, and one within two minutes no cell', () => {
-  assert.deepEqual(planReads({ fromMs: 5, toMs: 5 }, 3), { reads: [], raw: [] });
-  assert.deepEqual(planReads({ fromMs: 9, toMs: 5 }, 3), { reads: [], raw: [] });
+  assert.deepEqual(planReads({ fromMs: 5, toMs: 5 }, 3), { reads: [], ends: [] });
+  assert.deepEqual(planReads({ fromMs: 9, toMs: 5 }, 3), { reads: [], ends: [] });
   assert.deepEqual(planReads({ fromMs: 30_000, toMs: 119_000 }, 3), {
     reads: [],
-    raw: [{ fromMs: 30_000, toMs: 119_000 }],
+    ends: [{ fromMs: 30_000, toMs: 119_000 }],
   });
 });
 
-test('a range across days takes minutes, hours, days, hours and minutes, and raw rows at its ends', () => {
+test('a range across days takes minutes, hours, days, hours and minutes, and less than a minute at its ends', () => {
   const fromMs = Date.UTC(2026, 1, 25, 13, 58, 30);
   const toMs = Date.UTC(2026, 1, 28, 2, 3, 1);
   const minutes = (ms: number): number => ms / BUCKET_MS[1];
@@ -125,7 +125,7 @@ test('a range across days takes minutes, hours, days, hours and minutes, and raw
       { level: 2, first: hours(Date.UTC(2026, 1, 28)), end: hours(Date.UTC(2026, 1, 28, 2)) },
       { level: 1, first: minutes(Date.UTC(2026, 1, 28, 2)), end: minutes(Date.UTC(2026, 1, 28, 2, 3)) },
     ],
-    raw: [
+    ends: [
       { fromMs, toMs: Date.UTC(2026, 1, 25, 13, 59) },
       { fromMs: Date.UTC(2026, 1, 28, 2, 3), toMs },
     ],

@@ -82,29 +82,42 @@ test('whole hours are answered without a bitmap, the hours at the ends with', ()
   assert.doesNotMatch(parts[1] ?? '', /level = 2/);
 });
 
-test('raw rows and numbers of users are read for ends within a minute only, and behind the cells', () => {
-  assert.doesNotMatch(build({}).query, /`events`|rollup_users/);
+test('entries are read for ends within a minute only, of the minutes that these lie in', () => {
+  assert.doesNotMatch(build({}).query, /entries/);
   const { query, parameters } = build(UNALIGNED);
-  const order = ['`rollup`', '`events` FINAL', '`rollup_users`'].map((table) => query.indexOf(table));
-  assert.deepEqual(
-    order,
-    order.toSorted((a, b) => a - b),
-  );
-  assert.ok(order.every((at) => at > 0));
-  assert.equal(parameters['raw0_from'], UNALIGNED.from * 1000);
-  assert.equal(parameters['raw0_to'], UNALIGNED.from * 1000 + 30_000);
+  assert.match(query, /entries/);
+  assert.doesNotMatch(query, /`events`|rollup_users/);
+  assert.equal(parameters['end0_from'], UNALIGNED.from);
+  assert.equal(parameters['end0_to'], UNALIGNED.from + 30);
+  assert.equal(parameters['end0_first'], Math.floor(UNALIGNED.from / 60));
+  assert.equal(parameters['end0_end'], Math.floor(UNALIGNED.from / 60) + 1);
 });
 
 test('a range without ends reads days only; a page in time order begins with the day or hour that was reached', () => {
   assert.deepEqual(planQuestion({ ...QUESTION, from: undefined, to: undefined }, false).reads, [
-    { level: 3, first: 0, end: 1_157_408 },
+    { level: 3, first: 0, end: 1_157_410 },
+  ]);
+  assert.deepEqual(planQuestion({ ...QUESTION, from: undefined, to: undefined }, true).reads, [
+    { level: 4, first: 0, end: 231_482 },
   ]);
   const page = (groupBy: Dimension[], after: number[]): number | undefined =>
     planQuestion({ ...QUESTION, groupBy, after }, false).reads[0]?.first;
   assert.equal(page(['day'], [101]), 101);
   assert.equal(page(['hour'], [101 * 24 + 5]), 101 * 24 + 5);
   assert.equal(page(['hour'], [0]), 100 * 24);
-  assert.deepEqual(planQuestion({ ...QUESTION, groupBy: ['day'], after: [102] }, false), { reads: [], raw: [] });
+  assert.deepEqual(planQuestion({ ...QUESTION, groupBy: ['day'], after: [102] }, false), { reads: [], ends: [] });
+});
+
+test('whole spans of five days are read as such, unless grouped by day', () => {
+  const range = { from: 9 * 86_400, to: 26 * 86_400 - 1 };
+  assert.deepEqual(planQuestion({ ...QUESTION, ...range, groupBy: [] }, true).reads, [
+    { level: 3, first: 9, end: 10 },
+    { level: 4, first: 2, end: 5 },
+    { level: 3, first: 25, end: 26 },
+  ]);
+  assert.deepEqual(planQuestion({ ...QUESTION, ...range, groupBy: ['day'] }, true).reads, [
+    { level: 3, first: 9, end: 26 },
+  ]);
 });
 
 test('the exceptions of other cells do not matter: of all events for days and hours, of every name for minutes', () => {
@@ -118,15 +131,15 @@ test('the exceptions of other cells do not matter: of all events for days and ho
   const days = [2, 3];
   assert.deepEqual(cells({}), [
     ['a', days],
-    ['a', [1]],
+    ['a', [1, 1]],
   ]);
   assert.deepEqual(cells({ eventName: undefined }), [
     [ALL_EVENTS, days],
-    [undefined, [1]],
+    [undefined, [1, 1]],
   ]);
   assert.deepEqual(cells({ eventName: undefined, groupBy: ['event_name'] }), [
     [undefined, days],
-    [undefined, [1]],
+    [undefined, [1, 1]],
   ]);
 });
 
