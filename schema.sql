@@ -124,7 +124,7 @@ CREATE TABLE IF NOT EXISTS {database}.rollup
 ENGINE = AggregatingMergeTree
 ORDER BY (level, event_name, channel, bucket, generation)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1,
-    index_granularity = 512, index_granularity_bytes = 65536, min_compress_block_size = 65536, max_compress_block_size = 262144;
+    index_granularity = 512, index_granularity_bytes = 16384, min_compress_block_size = 16384, max_compress_block_size = 262144;
 
 -- Users get numbers in order of appearance, each once: hash = sipHash128(user_id).
 
