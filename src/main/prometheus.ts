@@ -101,9 +101,9 @@ const COUNTED: readonly Series[] = [
     counter: 'rollFailures',
   },
   {
-    name: 'penstock_rollup_loaded_minutes_total',
-    help: 'Minutes of an event name that were read again, because an event may have been counted in them before.',
-    counter: 'rollLoadedMinutes',
+    name: 'penstock_rollup_loaded_seconds_total',
+    help: 'Seconds of an event name that were read again, because an event may have been counted in them before.',
+    counter: 'rollLoadedSeconds',
   },
   {
     name: 'penstock_encoder_deaths_total',

@@ -38,8 +38,8 @@ const SLOTS = [
   'rollFailures',
   /** Batches in ClickHouse that are not rolled. */
   'rollPendingSegments',
-  /** Minutes of an event name that were read again from raw rows. */
-  'rollLoadedMinutes',
+  /** Seconds of an event name that were read again from raw rows. */
+  'rollLoadedSeconds',
   /** Raw rows that are left to roll of what was there before the rollup. */
   'rollBackfillRows',
   'rollEventNames',

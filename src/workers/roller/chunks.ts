@@ -1,59 +1,61 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { MINUTE_MS } from './deltas.js';
-import type { MinuteRange } from './load.js';
+import type { SecondRange } from './load.js';
 import { BinaryReader, quoteText, readBinary } from './rows.js';
 
-/** Raw rows of minutes [from, to), about. */
+/** A range with so many raw rows, about. */
 export interface Chunk {
-  readonly range: MinuteRange;
+  readonly range: SecondRange;
   readonly rows: number;
 }
 
 const CHUNK_ROWS = 500_000;
-const MINUTES_OF_HOUR = 60;
+/** Seconds of an hour, of a minute, and one. */
+const GRAINS = [3_600, 60, 1] as const;
 
-/** The raw rows of some minutes, in pieces that fit into memory; one minute is never divided. */
+/** The raw rows of a range in pieces that fit into memory; one second is never divided. */
 export async function chunksOf(
   client: ClickHouseClient,
   database: string,
-  range: MinuteRange,
+  range: SecondRange,
   signal: AbortSignal,
 ): Promise<Chunk[]> {
-  const hours = await countBy(client, database, range, MINUTES_OF_HOUR, signal);
-  const chunks: { range: MinuteRange; rows: number }[] = [];
-  for (const hour of hours) {
-    const pieces = hour.rows > CHUNK_ROWS ? await countBy(client, database, { ...range, ...hour }, 1, signal) : [hour];
-    for (const { from, to, rows } of pieces) {
+  const chunks: { range: SecondRange; rows: number }[] = [];
+  const divide = async (part: SecondRange, grain: number): Promise<void> => {
+    const seconds = GRAINS[grain] ?? 1;
+    for (const { from, to, rows } of await countBy(client, database, part, seconds, signal)) {
       const last = chunks.at(-1);
-      if (last !== undefined && last.rows + rows <= CHUNK_ROWS) {
+      if (rows > CHUNK_ROWS && seconds > 1) {
+        await divide({ ...part, from, to }, grain + 1);
+      } else if (last !== undefined && last.rows + rows <= CHUNK_ROWS) {
         last.range = { ...last.range, to };
         last.rows += rows;
       } else {
         chunks.push({ range: { eventName: range.eventName, from, to }, rows });
       }
     }
-  }
+  };
+  await divide(range, 0);
   return chunks;
 }
 
 async function countBy(
   client: ClickHouseClient,
   database: string,
-  { eventName, from, to }: MinuteRange,
-  minutes: number,
+  { eventName, from, to }: SecondRange,
+  seconds: number,
   signal: AbortSignal,
 ): Promise<{ from: number; to: number; rows: number }[]> {
   const name = eventName === undefined ? '' : `event_name = ${quoteText(eventName)} AND`;
-  const query = `SELECT intDiv(toUnixTimestamp64Milli(ts), ${minutes * MINUTE_MS}) AS bucket, toInt64(count())
+  const query = `SELECT intDiv(toUnixTimestamp64Milli(ts), ${seconds * 1000}) AS bucket, toInt64(count())
     FROM ${tableName(database, 'events')}
-    WHERE ${name} ts >= fromUnixTimestamp64Milli(${from * MINUTE_MS}, 'UTC') AND ts < fromUnixTimestamp64Milli(${to * MINUTE_MS}, 'UTC')
+    WHERE ${name} ts >= fromUnixTimestamp64Milli(${from * 1000}, 'UTC') AND ts < fromUnixTimestamp64Milli(${to * 1000}, 'UTC')
     GROUP BY bucket ORDER BY bucket FORMAT RowBinary`;
   const reader = new BinaryReader(await readBinary(client, query, signal));
   const counts: { from: number; to: number; rows: number }[] = [];
   while (!reader.done) {
-    const start = reader.int64() * minutes;
-    counts.push({ from: start, to: start + minutes, rows: reader.int64() });
+    const start = reader.int64() * seconds;
+    counts.push({ from: start, to: start + seconds, rows: reader.int64() });
   }
   return counts;
 }

@@ -9,10 +9,10 @@ import {
   cellsOf,
   type CountedCell,
   difference,
-  type MinuteRange,
+  type SecondRange,
   minutesWithCells,
   readCells,
-  readMinutes,
+  readSeconds,
 } from './load.js';
 import { Names } from './names.js';
 import type { RowGroup } from './rows.js';
@@ -23,7 +23,7 @@ import { NO_NUMBER, type UserNumbers } from './user-numbers.js';
  * From rows that were received to what a commit adds: every event that was not counted before, and no other.
  *
  * Invariant 3 (an event counts once) for rollups: a row is added only where its identity is known not to have been counted.
- * That is known of hot minutes from memory, and of others from `rollup_identities`; where it is not known, the whole minute
+ * That is known of hot seconds from memory, and of others from `rollup_identities`; where it is not known, the whole second
  * is loaded and only the difference is added.
  */
 export interface CountingOptions {
@@ -39,13 +39,14 @@ export interface CountingOptions {
   readonly keptFromMs: () => number;
 }
 
-/** Minutes that one query asks for: each is a condition. */
+/** Ranges that one query asks for: each is a condition. */
 const RANGES_PER_QUERY = 400;
+const SECONDS_OF_DAY = 86_400;
 export class Counting {
   readonly #options: CountingOptions;
   readonly #names = new Names();
-  /** Minutes that were loaded from raw rows. */
-  loadedMinutes = 0;
+  /** Seconds that were loaded from raw rows. */
+  loadedSeconds = 0;
 
   constructor(options: CountingOptions) {
     this.#options = options;
@@ -82,8 +83,8 @@ export class Counting {
     return deltas;
   }
 
-  /** What has to be added to the cells of whole minutes, read from raw rows. */
-  async countMinutes(ranges: readonly MinuteRange[], generationOf: GenerationOf): Promise<Deltas> {
+  /** What has to be added to what was counted in these ranges, read from raw rows. */
+  async countRanges(ranges: readonly SecondRange[], generationOf: GenerationOf): Promise<Deltas> {
     const deltas = new Deltas();
     const changed = new Map<string, { eventName: string; day: number }>();
     await this.#addDifference(ranges, generationOf, deltas, changed);
@@ -105,12 +106,12 @@ export class Counting {
     await finished(result.stream.resume());
   }
 
-  /** Minutes of these days are asked for again when rows of them come. */
+  /** Seconds of this day are asked for again when rows of them come. */
   forgetDay(eventName: string, day: number): void {
     if (!this.#names.has(eventName)) return;
     const name = this.#names.numberOf(eventName);
-    for (let minute = day * 1_440; minute < (day + 1) * 1_440; minute += 1) {
-      this.#options.identities.makeCold(sliceOf(name, minute));
+    for (let second = day * SECONDS_OF_DAY; second < (day + 1) * SECONDS_OF_DAY; second += 1) {
+      this.#options.identities.makeCold(name, second);
     }
   }
 
@@ -147,33 +148,50 @@ export class Counting {
   }
 
   /**
-   * Makes minutes hot that are worth it, where nothing was counted in them yet. Returns those that must be loaded: where something
+   * Makes seconds hot that are worth it, where nothing was counted in them yet. Returns those that must be loaded: where something
    * was, and cold ones with an event that may have been counted.
    */
   async #warm(groups: readonly RowGroup[], nowMs: number): Promise<Map<number, Slice>> {
-    const { client, database, signal, identities } = this.#options;
-    const worthIt = new Map<number, Slice>();
+    const { identities } = this.#options;
+    const toLoad = new Map<number, Slice>();
     const cold = this.#coldSlices(groups);
     for (const [id, slice] of cold) {
-      if (isWorthIt(slice, nowMs)) {
-        worthIt.set(id, slice);
-        cold.delete(id);
-      }
+      if (!isWorthIt(slice, nowMs)) continue;
+      toLoad.set(id, slice);
+      cold.delete(id);
     }
-    const toLoad = new Map<number, Slice>();
-    for (const ranges of chunks(rangesOfSlices(worthIt.values()), RANGES_PER_QUERY)) {
-      for (const { eventName, minute } of await minutesWithCells(client, database, ranges, signal)) {
-        const id = this.#sliceOf(eventName, minute);
-        const slice = worthIt.get(id);
-        if (slice !== undefined) toLoad.set(id, slice);
-      }
+    await this.#follow([...toLoad.values()]);
+    for (const [id, { eventName, second }] of toLoad) {
+      const name = this.#names.numberOf(eventName);
+      if (!identities.isEmpty(name, second)) continue;
+      identities.makeHot(name, second);
+      toLoad.delete(id);
     }
-    for (const id of worthIt.keys()) if (!toLoad.has(id)) identities.makeHot(id);
     if (cold.size > 0) await this.#doubt(groups, cold, toLoad);
     return toLoad;
   }
 
-  /** Minutes of these rows that are not hot. */
+  /** Follows the minutes of these seconds in which nothing was counted yet. */
+  async #follow(slices: readonly Slice[]): Promise<void> {
+    const { client, database, signal, identities } = this.#options;
+    const unknown = slices.filter(
+      ({ eventName, second }) => !identities.isFollowed(this.#names.numberOf(eventName), second),
+    );
+    for (const ranges of chunks(rangesOfSlices(unknown), RANGES_PER_QUERY)) {
+      const counted = new Set<number>();
+      for (const { eventName, minute } of await minutesWithCells(client, database, ranges, signal)) {
+        counted.add(this.#sliceOf(eventName, minute));
+      }
+      for (const { eventName, from, to } of ranges) {
+        const name = this.#names.numberOf(eventName ?? '');
+        for (let minute = Math.floor(from / 60); minute * 60 < to; minute += 1) {
+          if (!counted.has(sliceOf(name, minute))) identities.follow(name, minute);
+        }
+      }
+    }
+  }
+
+  /** Seconds of these rows that are not hot. */
   #coldSlices(groups: readonly RowGroup[]): Map<number, Slice> {
     const cold = new Map<number, Slice>();
     const { identities } = this.#options;
@@ -181,13 +199,13 @@ export class Counting {
       let last = -1;
       let slice: Slice | undefined;
       for (let i = 0; i < count; i += 1) {
-        const minute = Math.floor((timestamps[i] ?? 0) / MINUTE_MS);
-        if (minute !== last) {
-          last = minute;
-          const id = this.#sliceOf(eventName, minute);
+        const second = secondOf(timestamps, i);
+        if (second !== last) {
+          last = second;
+          const id = this.#sliceOf(eventName, second);
           slice = cold.get(id);
           if (slice === undefined && !identities.isHot(id)) {
-            slice = { eventName, minute, rows: 0 };
+            slice = { eventName, second, rows: 0 };
             cold.set(id, slice);
           }
         }
@@ -197,7 +215,7 @@ export class Counting {
     return cold;
   }
 
-  /** Cold minutes with an event that may have been counted, or is there twice, are to be loaded. */
+  /** Cold seconds with an event that may have been counted, or is there twice, are to be loaded. */
   async #doubt(
     groups: readonly RowGroup[],
     cold: ReadonlyMap<number, Slice>,
@@ -205,10 +223,11 @@ export class Counting {
   ): Promise<void> {
     const { client, database, signal } = this.#options;
     const keys = new ColdKeys();
-    this.#eachColdRow(groups, cold, (slice, hash) => keys.add(slice.minute, hash));
+    const minuteOf = ({ second }: Slice): number => Math.floor(second / 60);
+    this.#eachColdRow(groups, cold, (slice, hash) => keys.add(minuteOf(slice), hash));
     await keys.ask(client, database, signal);
     this.#eachColdRow(groups, cold, (slice, hash, id) => {
-      if (keys.isDoubtful(slice.minute, hash)) toLoad.set(id, slice);
+      if (keys.isDoubtful(minuteOf(slice), hash)) toLoad.set(id, slice);
     });
   }
 
@@ -220,14 +239,14 @@ export class Counting {
     for (const group of groups) {
       const nameHash = this.#names.hashOf(group.eventName);
       for (let i = 0; i < group.count; i += 1) {
-        const id = this.#sliceOf(group.eventName, Math.floor((group.timestamps[i] ?? 0) / MINUTE_MS));
+        const id = this.#sliceOf(group.eventName, secondOf(group.timestamps, i));
         const slice = cold.get(id);
         if (slice !== undefined) onRow(slice, keyHash(group, i, nameHash), id);
       }
     }
   }
 
-  /** Adds the rows of all minutes that are not loaded: those of hot ones that are new, and all of the others. */
+  /** Adds the rows of all seconds that are not loaded: those of hot ones that are new, and all of the others. */
   #countRest(
     groups: readonly RowGroup[],
     uids: readonly Uint32Array[],
@@ -249,13 +268,15 @@ export class Counting {
       let entries: number[] = [];
       for (let i = 0; i < count; i += 1) {
         const uid = column?.[i] ?? NO_NUMBER;
-        const minute = Math.floor((timestamps[i] ?? 0) / MINUTE_MS);
-        if (minute !== last) {
-          last = minute;
-          const id = sliceOf(name, minute);
+        const second = secondOf(timestamps, i);
+        const minute = Math.floor(second / 60);
+        if (second !== last) {
+          last = second;
+          const id = sliceOf(name, second);
           skip = toLoad.has(id);
           hot = !skip && identities.isHot(id);
           if (!skip) entries = entriesOf(cells, minute);
+          if (!skip) identities.noteCounted(name, second);
         }
         if (skip || uid === NO_NUMBER) continue;
         if (hot) {
@@ -270,14 +291,14 @@ export class Counting {
     }
   }
 
-  /** Loads minutes, adds what is new in them, and makes them hot where that is worth it. */
+  /** Loads seconds, adds what is new in them, and makes them hot where that is worth it. */
   async #load(
     slices: readonly Slice[],
     nowMs: number,
     deltas: Deltas,
     changed: Map<string, { eventName: string; day: number }>,
   ): Promise<void> {
-    this.loadedMinutes += slices.length;
+    this.loadedSeconds += slices.length;
     for (const part of partsOf(slices, RANGES_PER_QUERY)) {
       const worthIt = part.filter((slice) => isWorthIt(slice, nowMs));
       const { generationOf } = this.#options.exceptions;
@@ -286,7 +307,7 @@ export class Counting {
   }
 
   async #addDifference(
-    ranges: readonly MinuteRange[],
+    ranges: readonly SecondRange[],
     generationOf: GenerationOf,
     deltas: Deltas,
     changed: Map<string, { eventName: string; day: number }>,
@@ -297,10 +318,10 @@ export class Counting {
     for (const cell of await readCells(client, database, ranges, generationOf, signal)) {
       counted.set(`${cell.minute} ${cell.channel} ${cell.eventName}`, cell);
     }
-    const groups = await this.#admit(await readMinutes(client, database, ranges, signal));
+    const groups = await this.#admit(await readSeconds(client, database, ranges, signal));
     const uids = await users.of(groups);
     await this.#raiseUnnumbered(groups, uids);
-    for (const { eventName, minute } of worthIt) identities.makeHot(this.#sliceOf(eventName, minute));
+    for (const { eventName, second } of worthIt) identities.makeHot(this.#names.numberOf(eventName), second);
     for (const { eventName, channel, minutes } of cellsOf(groups, uids)) {
       for (const [minute, entries] of minutes) {
         const key = `${minute} ${channel} ${eventName}`;
@@ -308,7 +329,8 @@ export class Counting {
         counted.delete(key);
         if (added === undefined) {
           changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
-          identities.makeCold(this.#sliceOf(eventName, minute));
+          // What is not counted as it is must not be remembered as if it were.
+          for (let i = 0; i < 60; i += 1) identities.makeCold(this.#names.numberOf(eventName), minute * 60 + i);
         } else if (added.length > 0) {
           deltas.add(eventName, channel, minute, added);
         }
@@ -329,16 +351,21 @@ export class Counting {
       const nameHash = this.#names.hashOf(group.eventName);
       const channel = this.#names.channel(group.channel);
       for (let i = 0; i < group.count; i += 1) {
-        const minute = Math.floor((group.timestamps[i] ?? 0) / MINUTE_MS);
-        if (identities.isHot(sliceOf(name, minute))) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
-        deltas.keys.push(keyHash(group, i, nameHash), minute);
+        const second = secondOf(group.timestamps, i);
+        identities.noteCounted(name, second);
+        if (identities.isHot(sliceOf(name, second))) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
+        deltas.keys.push(keyHash(group, i, nameHash), Math.floor(second / 60));
       }
     }
   }
 
-  #sliceOf(eventName: string, minute: number): number {
-    return sliceOf(this.#names.numberOf(eventName), minute);
+  #sliceOf(eventName: string, time: number): number {
+    return sliceOf(this.#names.numberOf(eventName), time);
   }
+}
+
+function secondOf(timestamps: Float64Array, i: number): number {
+  return Math.floor((timestamps[i] ?? 0) / 1000);
 }
 
 function chunks<T>(list: readonly T[], size: number): T[][] {

@@ -7,7 +7,7 @@ import { BinaryReader, hexOf, readBinary, type RowGroup } from './rows.js';
 
 /**
  * Which events were counted. Two kinds of memory:
- * - minutes that are hot (of one event name): every identity that was counted in them is here, exactly, with its user and channel;
+ * - seconds that are hot (of one event name): every identity that was counted in them is here, exactly, with its user and channel;
  * - `rollup_identities`, for all others: 32 bits of a hash within a minute. What is not there was never counted.
  */
 
@@ -22,15 +22,20 @@ export const SEEN = {
 } as const;
 
 const WORDS = 4;
+const SECONDS = 60;
+/** About a hundred bytes each. */
+const HOT_MAX = 100_000;
+const FOLLOWED_MAX = 20_000;
 /** Random per process: which ids meet in the table is nothing a producer can aim at. */
 const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
 
 export class Identities {
   readonly #memoryMax: number;
   #seen: Generations;
-  /** Minutes of an event name, as `sliceOf`, and the generation of `#seen` in which they became hot. */
+  /** Seconds of an event name, as `sliceOf`, and the generation of `#seen` in which they became hot. */
   readonly #hot = new Map<number, number>();
-  #generation = 1;
+  /** Of minutes of an event name that were empty when they were met: 1 for each second in which something was counted since. */
+  readonly #followed = new Map<number, Uint8Array>();
 
   constructor(memoryMax: number) {
     this.#memoryMax = memoryMax;
@@ -44,6 +49,7 @@ export class Identities {
   reset(): void {
     this.#seen = new Generations(this.#memoryMax);
     this.#hot.clear();
+    this.#followed.clear();
   }
 
   isHot(slice: number): boolean {
@@ -51,17 +57,42 @@ export class Identities {
     return since !== undefined && this.#seen.remembers(since);
   }
 
-  /** Every event that was counted in this minute is remembered from now on: there was none, or all are added next. */
-  makeHot(slice: number): void {
-    this.#hot.set(slice, this.#seen.generation);
-    if (this.#generation !== this.#seen.generation) this.#dropCold();
-  }
-
-  makeCold(slice: number): void {
+  /** Every event that was counted in this second is remembered from now on: there was none, or all are added next. */
+  makeHot(name: number, second: number): void {
+    const slice = sliceOf(name, second);
+    // Behind the others: the oldest goes first.
     this.#hot.delete(slice);
+    this.#hot.set(slice, this.#seen.generation);
+    this.noteCounted(name, second);
+    forgetOldest(this.#hot, HOT_MAX);
   }
 
-  /** SEEN of row `i` in a hot minute. `name` numbers the event name, `channel` the channel. */
+  makeCold(name: number, second: number): void {
+    this.#hot.delete(sliceOf(name, second));
+    this.#followed.delete(minuteSlice(name, second));
+  }
+
+  /** Nothing was ever counted in this minute: what is counted from now on is noted. */
+  follow(name: number, minute: number): void {
+    this.#followed.set(sliceOf(name, minute), new Uint8Array(SECONDS));
+    forgetOldest(this.#followed, FOLLOWED_MAX);
+  }
+
+  isFollowed(name: number, second: number): boolean {
+    return this.#followed.has(minuteSlice(name, second));
+  }
+
+  /** Whether it is known, without asking, that nothing was counted in this second. */
+  isEmpty(name: number, second: number): boolean {
+    return this.#followed.get(minuteSlice(name, second))?.[second % SECONDS] === 0;
+  }
+
+  noteCounted(name: number, second: number): void {
+    const seconds = this.#followed.get(minuteSlice(name, second));
+    if (seconds !== undefined) seconds[second % SECONDS] = 1;
+  }
+
+  /** SEEN of row `i` in a hot second. `name` numbers the event name, `channel` the channel. */
   see(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
     const at = i * WORDS;
     const timestamp = group.timestamps[i] ?? 0;
@@ -80,17 +111,22 @@ export class Identities {
     }
     return seen.value === uid && seen.tag === channel ? SEEN.same : SEEN.changed;
   }
-
-  /** Slices whose identities may be gone are no use any more. */
-  #dropCold(): void {
-    this.#generation = this.#seen.generation;
-    for (const [slice, since] of this.#hot) if (!this.#seen.remembers(since)) this.#hot.delete(slice);
-  }
 }
 
-/** A minute of an event name as one number. */
-export function sliceOf(name: number, minute: number): number {
-  return name * 2 ** 32 + minute;
+/** A second, or a minute, of an event name as one number. */
+export function sliceOf(name: number, time: number): number {
+  return name * 2 ** 32 + time;
+}
+
+function minuteSlice(name: number, second: number): number {
+  return sliceOf(name, Math.floor(second / SECONDS));
+}
+
+function forgetOldest(map: Map<number, unknown>, max: number): void {
+  for (const key of map.keys()) {
+    if (map.size <= max) break;
+    map.delete(key);
+  }
 }
 
 /** The lower word of an identity's key in `rollup_identities`; the upper one is the minute. The same in every process. */

@@ -15,12 +15,12 @@ import {
 import { NO_NUMBER } from './user-numbers.js';
 
 /**
- * Loading minutes: their raw rows as they count (FINAL) and what the cells say was counted. The difference is what is new, whatever
+ * Loading seconds: their raw rows as they count (FINAL) and what the cells say was counted. The difference is what is new, whatever
  * happened before.
  */
 
-/** Minutes [from, to) of one event name, or of all. */
-export interface MinuteRange {
+/** Unix seconds [from, to) of one event name, or of all. */
+export interface SecondRange {
   readonly eventName: string | undefined;
   readonly from: number;
   readonly to: number;
@@ -34,18 +34,18 @@ const FINAL_SETTINGS = {
   max_bytes_before_external_group_by: '0',
 };
 
-/** The rows of these minutes, each event once. */
-export async function readMinutes(
+/** The rows of these seconds, each event once. */
+export async function readSeconds(
   client: ClickHouseClient,
   database: string,
-  ranges: readonly MinuteRange[],
+  ranges: readonly SecondRange[],
   signal: AbortSignal,
 ): Promise<RowGroup[]> {
   const conditions = ranges.map(({ eventName, from, to }) =>
     [
       ...(eventName === undefined ? [] : [`event_name = ${quoteText(eventName)}`]),
-      `ts >= fromUnixTimestamp64Milli(${from * MINUTE_MS}, 'UTC')`,
-      `ts < fromUnixTimestamp64Milli(${to * MINUTE_MS}, 'UTC')`,
+      `ts >= fromUnixTimestamp64Milli(${from * 1000}, 'UTC')`,
+      `ts < fromUnixTimestamp64Milli(${to * 1000}, 'UTC')`,
     ].join(' AND '),
   );
   const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')} FINAL
@@ -53,7 +53,7 @@ export async function readMinutes(
   return readRowGroups(await readBinary(client, query, signal, FINAL_SETTINGS));
 }
 
-/** What was counted in one minute of one event name and channel. */
+/** What was counted in one minute of one event name and channel, as far as it was asked for. */
 export interface CountedCell {
   readonly eventName: string;
   readonly channel: string;
@@ -61,15 +61,15 @@ export interface CountedCell {
   readonly entries: Entries;
 }
 
-/** The cells of these minutes, of the generations that count. */
+/** What was counted in these seconds, in the generations that count. */
 export async function readCells(
   client: ClickHouseClient,
   database: string,
-  ranges: readonly MinuteRange[],
+  ranges: readonly SecondRange[],
   generationOf: GenerationOf,
   signal: AbortSignal,
 ): Promise<CountedCell[]> {
-  const query = `SELECT event_name::String, channel::String, bucket, generation, groupArrayArray(entries)
+  const query = `SELECT event_name::String, channel::String, bucket, generation, groupArrayArray(${entriesIn(ranges)})
     FROM ${tableName(database, 'rollup')} WHERE level = ${LEVEL.minute} AND (${anyOf(ranges.map(cellCondition))})
     GROUP BY event_name, channel, bucket, generation FORMAT RowBinary`;
   const reader = new BinaryReader(await readBinary(client, query, signal));
@@ -87,11 +87,11 @@ export async function readCells(
   return cells;
 }
 
-/** Minutes of these ranges that have a cell, of any generation. */
+/** Minutes that these ranges touch which have a cell, of any generation. */
 export async function minutesWithCells(
   client: ClickHouseClient,
   database: string,
-  ranges: readonly MinuteRange[],
+  ranges: readonly SecondRange[],
   signal: AbortSignal,
 ): Promise<{ readonly eventName: string; readonly minute: number }[]> {
   const query = `SELECT DISTINCT event_name::String, bucket FROM ${tableName(database, 'rollup')}
@@ -141,8 +141,19 @@ export function difference(actual: Entries, counted: Entries | undefined): Entri
   return found === counted.length ? added : undefined;
 }
 
-function cellCondition({ eventName, from, to }: MinuteRange): string {
-  const bucket = `bucket >= ${from} AND bucket < ${to}`;
+/** SQL of the entries that lie in these ranges. */
+function entriesIn(ranges: readonly SecondRange[]): string {
+  if (ranges.every(({ from, to }) => from % 60 === 0 && to % 60 === 0)) return 'entries';
+  const within = ranges.map(({ eventName, from, to }) => {
+    const seconds = `at >= ${from} AND at < ${to}`;
+    return eventName === undefined ? seconds : `event_name = ${quoteText(eventName)} AND ${seconds}`;
+  });
+  const times = 'arrayMap(entry -> toInt64(bucket) * 60 + toInt64(bitShiftRight(entry, 32)), entries)';
+  return `arrayFilter((entry, at) -> ${anyOf(within)}, entries, ${times})`;
+}
+
+function cellCondition({ eventName, from, to }: SecondRange): string {
+  const bucket = `bucket >= ${Math.floor(from / 60)} AND bucket < ${Math.ceil(to / 60)}`;
   return eventName === undefined ? bucket : `event_name = ${quoteText(eventName)} AND ${bucket}`;
 }
 
@@ -150,13 +161,13 @@ function anyOf(conditions: readonly string[]): string {
   return conditions.map((condition) => `(${condition})`).join(' OR ');
 }
 
-/** Minutes of one event name as ranges, neighbours joined. */
-export function rangesOf(eventName: string, minutes: Iterable<number>): MinuteRange[] {
+/** Seconds of one event name as ranges, neighbours joined. */
+export function rangesOf(eventName: string, seconds: Iterable<number>): SecondRange[] {
   const ranges: { eventName: string; from: number; to: number }[] = [];
-  for (const minute of [...minutes].toSorted((a, b) => a - b)) {
+  for (const second of [...seconds].toSorted((a, b) => a - b)) {
     const last = ranges.at(-1);
-    if (last !== undefined && last.to === minute) last.to = minute + 1;
-    else ranges.push({ eventName, from: minute, to: minute + 1 });
+    if (last !== undefined && last.to === second) last.to = second + 1;
+    else ranges.push({ eventName, from: second, to: second + 1 });
   }
   return ranges;
 }

@@ -3,7 +3,6 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { commit, commitRow, commitStatement, LEVEL } from './commit.js';
 import { chunksOf } from './chunks.js';
 import type { Counting } from './counting.js';
-import { MINUTES_OF_DAY } from './deltas.js';
 import type { DayException, Exceptions } from './exceptions.js';
 import type { Fence } from './fence.js';
 import { quoteText } from './rows.js';
@@ -22,6 +21,7 @@ export interface RebuildOptions {
 }
 
 const HOURS_OF_DAY = 24;
+const SECONDS_OF_DAY = 86_400;
 
 /** Rebuilds the oldest day that has an exception. */
 export async function rebuildDay(options: RebuildOptions): Promise<void> {
@@ -45,9 +45,9 @@ async function rebuildName(
   const generationOf = (name: string, ofDay: number): number =>
     name === eventName && ofDay === day ? generation : exceptions.generationOf(name, ofDay);
   counting.forgetDay(eventName, day);
-  const range = { eventName, from: day * MINUTES_OF_DAY, to: (day + 1) * MINUTES_OF_DAY };
+  const range = { eventName, from: day * SECONDS_OF_DAY, to: (day + 1) * SECONDS_OF_DAY };
   for (const chunk of await chunksOf(client, database, range, signal)) {
-    const deltas = await counting.countMinutes([chunk.range], generationOf);
+    const deltas = await counting.countRanges([chunk.range], generationOf);
     await counting.noteKeys(deltas);
     await commit(client, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
   }

@@ -218,7 +218,7 @@ export class Roller {
     if (this.#toBackfill === undefined) {
       // What completes from now on is rolled afterwards; nothing of it that is read here will be new then.
       const tokens = (await readPending(client, database, false, signal)).map(({ token }) => token);
-      const everything = { eventName: undefined, from: 0, to: MINUTES_MAX };
+      const everything = { eventName: undefined, from: 0, to: SECONDS_MAX };
       this.#toBackfill = { tokens, chunks: await chunksOf(client, database, everything, signal) };
       const rows = rowsOf(this.#toBackfill.chunks);
       if (rows > 0)
@@ -228,7 +228,7 @@ export class Roller {
     const [chunk] = chunks;
     counters.set('rollBackfillRows', rowsOf(chunks));
     if (chunk !== undefined) {
-      await this.#commit(await this.#counting.countMinutes([chunk.range], this.#exceptions.generationOf));
+      await this.#commit(await this.#counting.countRanges([chunk.range], this.#exceptions.generationOf));
       chunks.shift();
       return;
     }
@@ -295,7 +295,7 @@ export class Roller {
   #publish(): void {
     const { counters } = this.#options;
     counters.set('rollPendingSegments', this.#pending.size);
-    counters.set('rollLoadedMinutes', this.#counting.loadedMinutes);
+    counters.set('rollLoadedSeconds', this.#counting.loadedSeconds);
     counters.set('rollEventNames', this.#counting.names);
     counters.set('rollUsers', this.#users.count);
     counters.set('rollOpenDays', this.#exceptions.open.length);
@@ -308,4 +308,4 @@ function rowsOf(chunks: readonly Chunk[]): number {
 }
 
 /** Beyond every timestamp that ClickHouse can hold. */
-const MINUTES_MAX = 2 ** 28;
+const SECONDS_MAX = 2 ** 33;

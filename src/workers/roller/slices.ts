@@ -1,34 +1,34 @@
-import { MINUTE_MS } from './deltas.js';
-import { type MinuteRange, rangesOf } from './load.js';
+import { rangesOf, type SecondRange } from './load.js';
 
-/** A minute of an event name. */
+/** A second of an event name. */
 export interface Slice {
   readonly eventName: string;
-  readonly minute: number;
+  /** Since 1970. */
+  readonly second: number;
   /** Rows of it at hand. */
   rows: number;
 }
 
-/** A minute with so many new rows will get more: it is worth having in memory. */
-const HOT_ROWS = 64;
+/** A second with so many new rows will get more: it is worth having in memory. */
+const HOT_ROWS = 16;
 /** So is one that is as recent as this, ms. */
 const HOT_AGE_MS = 10 * 60_000;
 /** Rows that one query loads, about. */
 const LOAD_ROWS = 500_000;
 
-/** Whether it is worth having all of a minute's identities in memory. */
-export function isWorthIt({ minute, rows }: Slice, nowMs: number): boolean {
-  return rows >= HOT_ROWS || minute * MINUTE_MS >= nowMs - HOT_AGE_MS;
+/** Whether it is worth having all of a second's identities in memory. */
+export function isWorthIt({ second, rows }: Slice, nowMs: number): boolean {
+  return rows >= HOT_ROWS || second * 1000 >= nowMs - HOT_AGE_MS;
 }
 
-export function rangesOfSlices(slices: Iterable<Slice>): MinuteRange[] {
+export function rangesOfSlices(slices: Iterable<Slice>): SecondRange[] {
   const byName = new Map<string, number[]>();
-  for (const { eventName, minute } of slices) {
-    const minutes = byName.get(eventName);
-    if (minutes === undefined) byName.set(eventName, [minute]);
-    else minutes.push(minute);
+  for (const { eventName, second } of slices) {
+    const seconds = byName.get(eventName);
+    if (seconds === undefined) byName.set(eventName, [second]);
+    else seconds.push(second);
   }
-  return [...byName].flatMap(([eventName, minutes]) => rangesOf(eventName, minutes));
+  return [...byName].flatMap(([eventName, seconds]) => rangesOf(eventName, seconds));
 }
 
 /** Slices in parts that one query can ask for and memory can hold. */
