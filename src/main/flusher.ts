@@ -177,16 +177,6 @@ export class Flusher {
     return this.#asOf(FLOW_SLOT.rolledThrough);
   }
 
-  /** Every segment up to this ordinal is in ClickHouse. */
-  get shippedThrough(): number {
-    return Atomics.load(this.#slots, FLOW_SLOT.shippedThrough);
-  }
-
-  /** Every segment up to this ordinal is in the rollup. */
-  get rolledThrough(): number {
-    return Atomics.load(this.#slots, FLOW_SLOT.rolledThrough);
-  }
-
   /** Whether the rollup has everything that was in ClickHouse when its roller started. */
   get rollupReady(): boolean {
     return Atomics.load(this.#slots, FLOW_SLOT.rollupReady) === 1;

@@ -84,32 +84,12 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
     log,
   });
   const tally = new AnswerTally();
-  return {
-    config,
-    log,
-    lock,
-    counters,
-    flusher,
-    ingestion,
-    clickhouse,
-    forgotten,
-    rollups: rollupStateOf(flusher),
-    tally,
-  };
-}
-
-function rollupStateOf(flusher: Flusher): RollupState {
-  /** Segments up to this ordinal were in an answer from raw rows: nobody should see fewer in a later one. */
-  let answeredThrough = 0;
-  return {
-    state: () => {
-      const lagS = flusher.asOfShipped() - flusher.asOfRolled();
-      if (flusher.rollupReady && flusher.rolledThrough >= answeredThrough && lagS < ROLLUP_LAG_MAX_S) return 'ready';
-      answeredThrough = Math.max(answeredThrough, flusher.shippedThrough);
-      return 'behind';
-    },
+  const rollups: RollupState = {
+    state: () =>
+      flusher.rollupReady && flusher.asOfShipped() - flusher.asOfRolled() < ROLLUP_LAG_MAX_S ? 'ready' : 'behind',
     asOf: () => flusher.asOfRolled(),
   };
+  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups, tally };
 }
 
 function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {

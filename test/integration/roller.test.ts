@@ -4,7 +4,11 @@ import { after, before, test } from 'node:test';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../src/shared/clickhouse/client.js';
 import { Counters, createCounters } from '../../src/shared/counters.js';
+import { sipHash128 } from '../../src/shared/sip-hash.js';
+import { Fence, FenceBroken } from '../../src/workers/roller/fence.js';
 import { Roller, type RollerLimits } from '../../src/workers/roller/roller.js';
+import type { RowGroup } from '../../src/workers/roller/rows.js';
+import { UserNumbers } from '../../src/workers/roller/user-numbers.js';
 import { silentLog, startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import { type EventRow, randomFrom } from '../support/metrics-model.js';
 import { insertRows } from '../support/metrics-server.js';
@@ -301,6 +305,54 @@ class Turnstile {
   }
 }
 
+/** Rows of these users, as the roller reads them. */
+function rowsOf(users: readonly string[]): RowGroup[] {
+  const hashes = Buffer.concat(users.map((user) => sipHash128(Buffer.from(user))));
+  const words = new Uint32Array(users.length * 4);
+  new Uint8Array(words.buffer).set(hashes);
+  const nothing = { timestamps: new Float64Array(users.length), eventIds: new Uint32Array(users.length * 4) };
+  return [{ eventName: 'view', channel: 'web', count: users.length, users: words, ...nothing }];
+}
+
+test('of two rollers that number the same user first and others behind, one begins again', async () => {
+  const { client } = clickhouse;
+  const database = await clickhouse.newDatabase();
+  const { signal } = new AbortController();
+  const numbersBy = async (by: ClickHouseClient): Promise<UserNumbers> => {
+    const fence = new Fence(by, database, signal);
+    const numbers = new UserNumbers({ client: by, database, signal, fence, memoryMax: 1_000, usersMax: 1_000 });
+    await fence.reset();
+    await numbers.reset();
+    return numbers;
+  };
+  const gate = new Turnstile();
+  const quick = await numbersBy(client);
+  const slow = await numbersBy(stalledAt(gate, `\`${database}\`.\`rollup_users\``));
+  gate.close();
+  // Both have found that none of them has a number.
+  const late = assert.rejects(slow.of(rowsOf(['anna', 'dora', 'bert'])), FenceBroken);
+  await gate.reached;
+  assert.deepEqual(await quick.of(rowsOf(['anna', 'bert', 'carl'])), [Uint32Array.of(0, 1, 2)]);
+  gate.open();
+  await late;
+  await slow.reset();
+  assert.deepEqual(await slow.of(rowsOf(['anna', 'dora', 'bert'])), [Uint32Array.of(0, 3, 1)]);
+});
+
+/** A client whose INSERTs into a table stop at a gate. */
+function stalledAt(gate: Turnstile, table: string): ClickHouseClient {
+  return new Proxy(clickhouse.client, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (property !== 'command' || typeof value !== 'function') return value;
+      return async (request: { readonly query: string }): Promise<unknown> => {
+        if (request.query.includes(`INSERT INTO ${table}`)) await gate.pass();
+        return Reflect.apply(value, target, [request]) as unknown;
+      };
+    },
+  });
+}
+
 test('a roller that was stalled for longer than tokens live adds nothing', async () => {
   const database = await clickhouse.newDatabase();
   // As if more commits had passed than the window remembers.
@@ -309,27 +361,17 @@ test('a roller that was stalled for longer than tokens live adds nothing', async
       query: `ALTER TABLE ${database}.${table} MODIFY SETTING non_replicated_deduplication_window = 0`,
     });
   }
-  for (const stalledAt of ['rollup', 'rollup_users']) {
+  for (const table of ['rollup', 'rollup_users']) {
     const gate = new Turnstile();
-    const slow = new Proxy(clickhouse.client, {
-      get(target, property) {
-        const value: unknown = Reflect.get(target, property);
-        if (property !== 'command' || typeof value !== 'function') return value;
-        return async (request: { readonly query: string }): Promise<unknown> => {
-          if (request.query.includes(`INSERT INTO \`${database}\`.\`${stalledAt}\``)) await gate.pass();
-          return Reflect.apply(value, target, [request]) as unknown;
-        };
-      },
-    });
-    const stalled = newRoller(slow, database);
+    const stalled = newRoller(stalledAt(gate, `\`${database}\`.\`${table}\``), database);
     const other = newRoller(clickhouse.client, database);
     await settle(stalled);
     gate.close();
-    const batch = await ship(database, [event({ user_id: `${stalledAt} 1` }), event({ user_id: `${stalledAt} 2` })]);
+    const batch = await ship(database, [event({ user_id: `${table} 1` }), event({ user_id: `${table} 2` })]);
     stalled.roller.offer(batch);
     const step = stalled.roller.step();
     await gate.reached;
-    other.roller.offer(await ship(database, [event({ user_id: `${stalledAt} 3` })]));
+    other.roller.offer(await ship(database, [event({ user_id: `${table} 3` })]));
     other.roller.offer(batch);
     await settle(other);
     gate.open();
