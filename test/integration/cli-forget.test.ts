@@ -1,10 +1,22 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { runAudit } from '../support/audit.js';
 import { penstock } from '../support/command.js';
-import { assertAccepted, assertRefused, event, metrics, postBulk, postEvent } from '../support/requests.js';
+import type { EventRow } from '../support/metrics-model.js';
+import {
+  type Answered,
+  assertAccepted,
+  assertRefused,
+  event,
+  metrics,
+  postBulk,
+  postEvent,
+} from '../support/requests.js';
+import { assertRollupAnswers, questionsAbout, settledInRollups } from '../support/rollup-answers.js';
+import { rollupFaults } from '../support/rollup-check.js';
 import { removeDirectory, Service, temporaryDirectory, until } from '../support/service.js';
 
 /** `penstock forget` beside the real service and without it: nothing of the user is left, and a resend does not bring him back. */
@@ -111,16 +123,6 @@ test('beside a running instance everything of a user goes, and nothing that is s
   }
 });
 
-/** What the roller does with a day that is asked for, as far as the command sees it. */
-async function rebuildAll(service: Service): Promise<void> {
-  await command(
-    service,
-    `INSERT INTO penstock.rollup_exceptions (event_name, day, request, done)
-     SELECT event_name, day, request, 1 FROM penstock.rollup_exceptions GROUP BY event_name, day, request
-     HAVING max(done) = 0 AND max(wanted) = 1`,
-  );
-}
-
 test('it waits until the instance refuses the user, has shipped what it took before, and the days are rebuilt', async () => {
   const service = await Service.start({ env: { PENSTOCK_FLUSH_INTERVAL_MS: '2000' } });
   const { dataDir } = service;
@@ -138,13 +140,7 @@ test('it waits until the instance refuses the user, has shipped what it took bef
       if (status === 202) taken += 1;
       return status === 400;
     }, 'he is refused');
-    const rolling = { isOver: false };
-    const roller = (async () => {
-      while (!rolling.isOver) await rebuildAll(service);
-    })();
     const { code, stdout, stderr } = await forgetting;
-    rolling.isOver = true;
-    await roller;
     assert.equal(code, 0, stderr);
     const { rows, daysLeft, pendingSegments } = JSON.parse(stdout) as Outcome;
     assert.deepEqual([rows, daysLeft, pendingSegments], [taken, 0, 0]);
@@ -155,6 +151,73 @@ test('it waits until the instance refuses the user, has shipped what it took bef
     await service.dispose();
   }
 });
+
+const DAY_S = 86_400;
+
+/** Each user has events of every name on every day, some of them in the same minutes; one name is the first user's alone. */
+function manyDays(users: readonly string[]): EventRow[] {
+  return users.flatMap((user_id, of) =>
+    Array.from({ length: 60 }, (_, i) => ({
+      event_id: randomUUID(),
+      event_name: of === 0 && i % 20 === 0 ? 'hers alone' : (['order', 'view', 'sign in'][i % 3] ?? ''),
+      channel: ['web', 'mobile'][(i + of) % 2] ?? '',
+      user_id,
+      ts: (T + (i % 4) * DAY_S + (i % 7) * 3_600 + (i % 2) * (of + 1)) * 1000,
+      received_at: 0,
+    })),
+  );
+}
+
+function asEvents(rows: readonly EventRow[]): Record<string, unknown>[] {
+  return rows.map(({ event_id, event_name, channel, user_id, ts }) => ({
+    event_id,
+    event_name,
+    channel,
+    user_id,
+    timestamp: ts / 1000,
+  }));
+}
+
+test('when it has waited, every question is answered from rollups as if the user had never been', async () => {
+  const service = await Service.start();
+  const client = service.clickhouse();
+  try {
+    const rows = manyDays([SECRET, 'bob', 'carl', 'dora']);
+    const others = rows.filter(({ user_id }) => user_id !== SECRET);
+    const names = ['order', 'view', 'sign in', 'hers alone'];
+    const questions = questionsAbout(names, 'web', [T + 3_601, T + 2 * DAY_S + 4_001]);
+    assertAllAccepted(await postBulk(service, { events: asEvents(rows) }), rows.length);
+    await settledInRollups(service);
+    await assertRollupAnswers(service, rows, questions);
+
+    const { code, stdout, stderr } = await penstock(['forget', '--user-id', SECRET, '--json'], {
+      dataDir: service.dataDir,
+    });
+    assert.equal(code, 0, stderr);
+    const outcome = JSON.parse(stdout) as Outcome;
+    assert.deepEqual([outcome.rows, outcome.daysLeft], [60, 0]);
+    assert.ok(outcome.days > 4, stdout);
+    await assertRollupAnswers(service, others, questions);
+    assert.deepEqual(await rollupFaults(client, 'penstock'), []);
+
+    // All of it once more: hers is refused, the others' counts as before.
+    const again = await postBulk(service, { events: asEvents(rows) });
+    assert.deepEqual([again.body.accepted, again.body.rejected], [others.length, 60]);
+    assert.ok(again.body.errors?.every(({ code: why }) => why === 'user_forgotten'));
+    const single = await postEvent(service, asEvents(rows)[0] ?? {});
+    assertRefused(single, 400, 'user_forgotten');
+    await settledInRollups(service);
+    await assertRollupAnswers(service, others, questions);
+    assert.deepEqual(await rollupFaults(client, 'penstock'), []);
+  } finally {
+    await client.close();
+    await service.dispose();
+  }
+});
+
+function assertAllAccepted({ body, text }: Answered, count: number): void {
+  assert.deepEqual([body.accepted, body.rejected], [count, 0], text);
+}
 
 test('without an instance what ClickHouse has goes, the log is left and reported, and the list is there at the next start', async () => {
   const dataDir = temporaryDirectory();

@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { tableName } from '../../src/shared/clickhouse/client.js';
 import { deleteExpired } from '../../src/shared/clickhouse/retention.js';
 import { retentionEdgeDay } from '../../src/shared/retention.js';
-import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
-import { serveMetrics } from '../support/metrics-server.js';
+import { eventually, startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+import { externally } from '../support/faults/fault-run.js';
+import type { EventRow } from '../support/metrics-model.js';
+import { insertRows, serveMetrics } from '../support/metrics-server.js';
 import { assertAccepted, assertRefused, event, metrics, postBulk, postEvent } from '../support/requests.js';
-import { Service } from '../support/service.js';
+import { assertRollupAnswers, questionsAbout, settledInRollups } from '../support/rollup-answers.js';
+import { rollupFaults } from '../support/rollup-check.js';
+import { removeDirectory, Service, temporaryDirectory } from '../support/service.js';
 
 /** What is older than retention keeps: deleted together, not counted before that, refused. */
 
@@ -219,3 +224,81 @@ test('the service refuses what is too old with a code of its own, single and in 
     await service.dispose();
   }
 });
+
+const DAY_MS = 86_400_000;
+
+/** Three users a day, each at other times, on these days. */
+function rowsOn(days: readonly number[]): EventRow[] {
+  return days.flatMap((day, at) =>
+    Array.from({ length: 9 }, (_, i) => ({
+      event_id: randomUUID(),
+      event_name: i % 2 === 0 ? 'view' : 'order',
+      channel: ['web', 'mobile'][(at + i) % 2] ?? '',
+      user_id: `user ${(at + i) % 3} of ${at % 5}`,
+      ts: day * DAY_MS + i * 7_200_000 + at * 1_001,
+      received_at: (day * DAY_MS + i) * 1000,
+    })),
+  );
+}
+
+for (const rolled of [true, false]) {
+  const history = rolled ? 'was rolled before' : 'was never rolled';
+  test(`what lies before the edge and ${history} goes with its rollups, and answers from them begin at the edge`, async () => {
+    const database = await clickhouse.newDatabase();
+    const t = (name: string): string => tableName(database, name);
+    const env = externally({ ...clickhouse, database });
+    const edge = retentionEdgeDay(30, Date.now()) ?? 0;
+    const rows = rowsOn([edge - 700, edge - 40, edge - 1, edge, edge + 1, edge + 15, edge + 29]);
+    const recent = rows.filter(({ ts }) => ts >= edge * DAY_MS);
+    const questions = questionsAbout(['view', 'order'], 'web', [edge * 86_400 - 3_601, (edge + 15) * 86_400 + 18_007]);
+    await insertRows(clickhouse.client, database, rows);
+    const dataDir = temporaryDirectory();
+    let service: Service | undefined;
+    try {
+      if (rolled) {
+        service = await Service.start({ dataDir, env });
+        await settledInRollups(service);
+        await assertRollupAnswers(service, rows, questions);
+        assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
+        assert.equal(await service.stop(), 0);
+      }
+      service = await Service.start({ dataDir, env: { ...env, PENSTOCK_RETENTION_DAYS: '30' } });
+      await settledInRollups(service);
+      await assertRollupAnswers(service, recent, questions);
+      assert.equal((await metrics(service, { event_name: '*', from: '1' })).body.from, edge * 86_400);
+      // Every question begins at the edge: the cells of five days that it runs through are never read.
+      const faults = await rollupFaults(clickhouse.client, database);
+      assert.deepEqual(
+        faults.filter((fault) => !(fault.startsWith('[4,') && fault.split(',')[3] === `${Math.floor(edge / 5)}`)),
+        [],
+      );
+      assert.deepEqual(
+        await ask(
+          `SELECT (SELECT count() FROM ${t('events')} WHERE ts < toDateTime64(${edge * 86_400}, 3, 'UTC')),
+             (SELECT count() FROM ${t('rollup')} 
+              WHERE level > 0 AND multiIf(level = 1, intDiv(bucket, 1440), level = 2, intDiv(bucket, 24), level = 3, bucket, bucket * 5 + 4) < ${edge})`,
+        ),
+        [[0, 0]],
+      );
+
+      // An operator's INSERT of what is too old, in one batch with what is not.
+      const late = rowsOn([edge - 3, edge + 2]).map((row) => ({ ...row, received_at: Date.now() * 1000 }));
+      await insertRows(clickhouse.client, database, late);
+      await run(`INSERT INTO ${t('segments')} (token, state, rows, received_from, received_to)
+         SELECT 'by hand', 'completion', 18, min(received_at), max(received_at) FROM ${t('events')} WHERE received_at > now64(6) - INTERVAL 1 HOUR`);
+      const lateRecent = late.filter(({ ts }) => ts >= edge * DAY_MS);
+      await eventually(
+        'the batch is rolled',
+        async () => {
+          const [[count] = []] = await ask(`SELECT count() FROM ${t('rolled_segments')} WHERE token = 'by hand'`);
+          return Number(count) > 0;
+        },
+        60_000,
+      );
+      await assertRollupAnswers(service, [...recent, ...lateRecent], questions);
+    } finally {
+      await service?.dispose();
+      await removeDirectory(dataDir);
+    }
+  });
+}
