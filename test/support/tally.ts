@@ -138,7 +138,7 @@ export class Tally {
       const ts = source.timestampMs[i] ?? 0;
       if (this.fate[i] !== FATE.acknowledged || ts < fromMs || ts >= endMs) continue;
       if ((name !== -1 && source.eventName[i] !== name) || (via !== -1 && source.channel[i] !== via)) continue;
-      const key = this.#groupNumber(i, groupBy);
+      const key = groupNumber(groupBy, (dimension) => this.#part(i, dimension));
       let group = counts.get(key);
       if (group === undefined) counts.set(key, (group = emptyGroup()));
       group.total += 1;
@@ -149,13 +149,7 @@ export class Tally {
       group.seen[user >>> 5] = word | bit;
       group.users += 1;
     }
-    return new Map([...counts].map(([key, { total, users }]) => [this.#groupText(key, groupBy), { total, users }]));
-  }
-
-  #groupNumber(index: number, groupBy: readonly Dimension[]): number {
-    let key = 0;
-    for (const dimension of groupBy) key = key * WIDTH[dimension] + this.#part(index, dimension);
-    return key;
+    return new Map([...counts].map(([key, { total, users }]) => [groupText(key, groupBy, source), { total, users }]));
   }
 
   #part(index: number, dimension: Dimension): number {
@@ -165,37 +159,55 @@ export class Tally {
       case 'event_name':
         return this.source.eventName[index] ?? 0;
       case 'hour':
-        return Math.floor((this.source.timestampMs[index] ?? 0) / 3_600_000);
       case 'day':
-        return Math.floor((this.source.timestampMs[index] ?? 0) / 86_400_000);
-    }
-  }
-
-  #groupText(key: number, groupBy: readonly Dimension[]): string {
-    let rest = key;
-    const group: Partial<Record<Dimension, string>> = {};
-    for (const dimension of groupBy.toReversed()) {
-      group[dimension] = this.#label(rest % WIDTH[dimension], dimension);
-      rest = Math.floor(rest / WIDTH[dimension]);
-    }
-    return groupKey(groupBy, group);
-  }
-
-  #label(part: number, dimension: Dimension): string {
-    switch (dimension) {
-      case 'channel':
-        return this.source.channels[part] ?? '';
-      case 'event_name':
-        return this.source.eventNames[part] ?? '';
-      case 'hour':
-        return `${new Date(part * 3_600_000).toISOString().slice(0, 13)}:00:00Z`;
-      case 'day':
-        return new Date(part * 86_400_000).toISOString().slice(0, 10);
+        return timePart(this.source.timestampMs[index] ?? 0, dimension);
     }
   }
 }
 
+/** What names and channels are meant by their numbers. */
+export interface Vocabulary {
+  readonly eventNames: readonly string[];
+  readonly channels: readonly string[];
+}
+
 const WIDTH: Readonly<Record<Dimension, number>> = { channel: 256, event_name: 256, hour: 2 ** 24, day: 2 ** 20 };
+
+/** A group as one number, of the numbers of its parts. */
+export function groupNumber(groupBy: readonly Dimension[], partOf: (dimension: Dimension) => number): number {
+  let key = 0;
+  for (const dimension of groupBy) key = key * WIDTH[dimension] + partOf(dimension);
+  return key;
+}
+
+/** The number of an hour or a day since 1970. */
+export function timePart(ms: number, dimension: 'hour' | 'day'): number {
+  return Math.floor(ms / (dimension === 'hour' ? 3_600_000 : 86_400_000));
+}
+
+/** The `groupKey` of what `groupNumber` has made a number of. */
+export function groupText(key: number, groupBy: readonly Dimension[], vocabulary: Vocabulary): string {
+  let rest = key;
+  const group: Partial<Record<Dimension, string>> = {};
+  for (const dimension of groupBy.toReversed()) {
+    group[dimension] = labelOf(rest % WIDTH[dimension], dimension, vocabulary);
+    rest = Math.floor(rest / WIDTH[dimension]);
+  }
+  return groupKey(groupBy, group);
+}
+
+function labelOf(part: number, dimension: Dimension, { eventNames, channels }: Vocabulary): string {
+  switch (dimension) {
+    case 'channel':
+      return channels[part] ?? '';
+    case 'event_name':
+      return eventNames[part] ?? '';
+    case 'hour':
+      return `${new Date(part * 3_600_000).toISOString().slice(0, 13)}:00:00Z`;
+    case 'day':
+      return new Date(part * 86_400_000).toISOString().slice(0, 10);
+  }
+}
 
 /** One text for a group, however its members are ordered. */
 export function groupKey(groupBy: readonly Dimension[], group: Readonly<Partial<Record<Dimension, string>>>): string {

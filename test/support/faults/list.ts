@@ -4,6 +4,7 @@ import { DISK_FAULTS } from './disk.js';
 import { DRAIN_FAULTS } from './drains.js';
 import type { Fault } from './fault-run.js';
 import { INSTANCE_FAULTS } from './instances.js';
+import { METRICS_FAULTS } from './metrics.js';
 import { PROCESS_FAULTS } from './processes.js';
 import { ROW_FAULTS } from './rows.js';
 
@@ -15,5 +16,6 @@ export const FAULTS: readonly Fault[] = [
   ...CLOCK_FAULTS,
   ...DRAIN_FAULTS,
   ...INSTANCE_FAULTS,
+  ...METRICS_FAULTS,
   ...ROW_FAULTS,
 ];
