@@ -101,7 +101,8 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 --
 -- entries (minutes only): each event of the cell, second of the minute << 32 | number of its user, for ranges that begin or end
 -- within a minute.
--- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day, 4 five days (bucket: how many since 1970).
+-- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day, 4 five days (bucket: how many since 1970); 5 says in
+-- which generation a rebuilt day counts from that commit on.
 -- event_name '' is all events (not by minute), channel '' all channels (likewise). uniques is kept for hours only, where
 -- rows of one key add up to the exact number of users in users. generation: which rebuild of its day (0: none) the row belongs to;
 -- rollup_exceptions says which one counts. Not partitioned: one INSERT must be one part, so that it is there as a whole or not at all.

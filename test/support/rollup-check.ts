@@ -48,7 +48,7 @@ export async function rollupFaults(client: ClickHouseClient, database: string): 
   const found = `SELECT level, event_name::String AS name, channel::String AS ch, bucket, sum(total) AS total,
       toInt64(groupBitmapMerge(users)) AS users, if(level = 2, sum(uniques), users) AS uniques
     FROM ${database}.rollup LEFT JOIN (${current}) AS c ON c.name = event_name AND c.day = ${day}
-    WHERE level > 0 AND rollup.generation = c.generation GROUP BY ALL HAVING total != 0`;
+    WHERE level BETWEEN 1 AND 4 AND rollup.generation = c.generation GROUP BY ALL HAVING total != 0`;
   const result = await client.query({
     query: `SELECT * FROM (
         SELECT level, name, ch, bucket, f.total AS found, e.total AS expected, f.users AS found_users, e.users AS expected_users, f.uniques AS uniques

@@ -25,6 +25,10 @@ export interface Expired {
 const MINUTES_A_DAY = 1_440;
 const HOURS_A_DAY = 24;
 const DAYS_A_SPAN = 5;
+/** The level of `rollup` that says which generation of a day counts. */
+const GENERATIONS = 5;
+/** Of the exceptions that retention makes; the roller's own are 1 or large. */
+const RETENTION_REQUEST = 2;
 const DAY_S = 86_400;
 
 /** `edgeDay`: the first day that is kept, in days since 1970. */
@@ -56,12 +60,30 @@ export async function deleteExpired(client: ClickHouseClient, database: string, 
   const conditions = {
     rollup: [MINUTES_A_DAY, HOURS_A_DAY, 1, 1 / DAYS_A_SPAN]
       .map((buckets, index) => `(level = ${index + 1} AND bucket < ${Math.floor(edgeDay * buckets)})`)
+      .concat(`(level = ${GENERATIONS} AND bucket < ${edgeDay})`)
       .join(' OR '),
     rollup_identities: `key < ${BigInt(edgeDay * MINUTES_A_DAY) << 32n}`,
-    rollup_exceptions: `day < ${edgeDay}`,
+    rollup_exceptions: `day < ${edgeDay} AND NOT (day = ${edgeDay - 1} AND request = ${RETENTION_REQUEST})`,
   };
+  await spoilSpan(client, database, edgeDay);
   for (const [table, where] of Object.entries(conditions)) if (!left.has(table)) await deleteRows(table, where);
   return { droppedPartitions, deletedFrom, left: [...left] };
+}
+
+/**
+ * The cells of five days that the edge runs through still hold the days before it, which nobody asks for while the edge stays. Should
+ * retention be lengthened, they must not be read: a day of theirs counts as rebuilt, in a generation without cells.
+ */
+async function spoilSpan(client: ClickHouseClient, database: string, edgeDay: number): Promise<void> {
+  if (edgeDay % DAYS_A_SPAN === 0) return;
+  const exceptions = tableName(database, 'rollup_exceptions');
+  await command(
+    client,
+    `INSERT INTO ${exceptions} (event_name, day, request, reason, done, generation)
+     SELECT DISTINCT event_name, ${edgeDay - 1}, ${RETENTION_REQUEST}, 'retention', 1, 1 FROM ${tableName(database, 'rollup')}
+     WHERE level = 4 AND bucket = ${Math.floor(edgeDay / DAYS_A_SPAN)}
+       AND event_name NOT IN (SELECT event_name FROM ${exceptions} WHERE day = ${edgeDay - 1} AND request = ${RETENTION_REQUEST})`,
+  );
 }
 
 /** Tables in which a deletion, or another mutation, has not ended. */

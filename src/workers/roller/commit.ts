@@ -2,6 +2,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Deltas, GenerationOf } from './deltas.js';
 import type { Fence } from './fence.js';
+import { LEVEL } from './level.js';
 import { quoteText, READ_SETTINGS } from './rows.js';
 import { oneBlock } from './user-numbers.js';
 
@@ -10,8 +11,6 @@ import { oneBlock } from './user-numbers.js';
  * nobody else has committed (docs/decisions/0008-rollups.md). Whether one whose answer was lost took place, the count of
  * commits says.
  */
-
-export const LEVEL = { commits: 0, minute: 1, hour: 2, day: 3, fiveDays: 4 } as const;
 
 const DELTA_COLUMNS =
   'event_name String, channel String, minute UInt32, generation UInt64, all_generation UInt64, entries Array(UInt64)';

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { MINUTES_OF_DAY } from './deltas.js';
+import { LEVEL } from './level.js';
 import { BinaryReader, readBinary } from './rows.js';
 
 /** Days (of an event name; '' is all names) that the rollup must not answer for until they are rebuilt, and the generations of those that were. */
@@ -20,6 +21,7 @@ const LASTING_REQUEST = 1n;
 export class Exceptions {
   readonly #client: ClickHouseClient;
   readonly #table: string;
+  readonly #rollup: string;
   readonly #signal: AbortSignal;
   readonly #generations = new Map<string, number>();
   #open: DayException[] = [];
@@ -29,6 +31,7 @@ export class Exceptions {
   constructor(client: ClickHouseClient, database: string, signal: AbortSignal) {
     this.#client = client;
     this.#table = tableName(database, 'rollup_exceptions');
+    this.#rollup = tableName(database, 'rollup');
     this.#signal = signal;
   }
 
@@ -51,11 +54,27 @@ export class Exceptions {
     return all;
   }
 
+  /**
+   * What has been committed: the generations that count come from `rollup` itself, with the commit that made them, and are read
+   * only when everything else that is remembered is read anew.
+   */
   async reset(): Promise<void> {
-    const query = `SELECT event_name, day, request, any(reason), max(done), max(generation), max(wanted) FROM ${this.#table}
-      GROUP BY event_name, day, request FORMAT RowBinary`;
+    const query = `SELECT event_name::String, bucket, toInt64(max(generation)) FROM ${this.#rollup}
+      WHERE level = ${LEVEL.generation} GROUP BY event_name, bucket FORMAT RowBinary`;
     const reader = new BinaryReader(await readBinary(this.#client, query, this.#signal));
     this.#generations.clear();
+    while (!reader.done) {
+      const eventName = reader.string();
+      this.#generations.set(`${reader.uint32()} ${eventName}`, reader.int64());
+    }
+    await this.refresh();
+  }
+
+  /** What there is to rebuild. */
+  async refresh(): Promise<void> {
+    const query = `SELECT event_name, day, request, any(reason), max(wanted) FROM ${this.#table}
+      GROUP BY event_name, day, request HAVING max(done) = 0 FORMAT RowBinary`;
+    const reader = new BinaryReader(await readBinary(this.#client, query, this.#signal));
     this.#open = [];
     this.namesOverflow = false;
     while (!reader.done) {
@@ -63,12 +82,7 @@ export class Exceptions {
       const day = reader.uint32();
       const request = reader.uint64();
       const reason = reader.string();
-      const done = reader.uint8() === 1;
-      const generation = reader.int64();
       const wanted = reader.uint8() === 1;
-      const key = `${day} ${eventName}`;
-      this.#generations.set(key, Math.max(generation, this.#generations.get(key) ?? 0));
-      if (done) continue;
       if (reason === LASTING_REASONS.names) this.namesOverflow = true;
       // One that is held is rebuilt when whoever holds it says so.
       else if (wanted && reason !== LASTING_REASONS.users) this.#open.push({ eventName, day, request });
@@ -94,12 +108,16 @@ export class Exceptions {
     this.namesOverflow = true;
   }
 
+  /** From this roller's commit on, the cells of these days count in a new generation. */
+  renew(days: readonly DayException[], generation: number): void {
+    for (const { eventName, day } of days) this.#generations.set(`${day} ${eventName}`, generation);
+  }
+
   /** These requests are met by cells of `generation`. */
   async resolve(requests: readonly DayException[], generation: number): Promise<void> {
     await this.#insert(requests, { reason: '', done: 1, generation });
     const met = new Set(requests);
     this.#open = this.#open.filter((request) => !met.has(request));
-    for (const { eventName, day } of requests) this.#generations.set(`${day} ${eventName}`, generation);
   }
 
   async #insert(

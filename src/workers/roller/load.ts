@@ -1,7 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { LEVEL } from './commit.js';
 import { type Entries, entriesOf, entryOf, type GenerationOf, MINUTE_MS, MINUTES_OF_DAY } from './deltas.js';
+import { LEVEL } from './level.js';
 import {
   BinaryReader,
   isRemembered,

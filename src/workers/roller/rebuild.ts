@@ -1,10 +1,11 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { commit, commitRow, commitStatement, LEVEL } from './commit.js';
+import { commit, commitRow, commitStatement } from './commit.js';
 import { chunksOf } from './chunks.js';
 import type { Counting } from './counting.js';
 import type { DayException, Exceptions } from './exceptions.js';
 import type { Fence } from './fence.js';
+import { LEVEL } from './level.js';
 import { quoteText } from './rows.js';
 
 /**
@@ -27,12 +28,19 @@ const SECONDS_OF_DAY = 86_400;
 export async function rebuildDay(options: RebuildOptions): Promise<void> {
   const { exceptions, fence } = options;
   const day = Math.min(...exceptions.open.map((exception) => exception.day));
+  const asked = exceptions.open.filter((exception) => exception.day === day);
+  const names = new Set(asked.map(({ eventName }) => eventName).filter((name) => name !== ''));
+  // Our own request, so that a roller that was overtaken cannot declare done what we have begun.
+  await exceptions.raise(
+    [...names].map((eventName) => ({ eventName, day })),
+    'rebuilding',
+  );
   const met: readonly DayException[] = exceptions.open.filter((exception) => exception.day === day);
-  const names = new Set(met.map(({ eventName }) => eventName).filter((name) => name !== ''));
   // Commits only grow: no cell of an earlier rebuild has this generation.
   const generation = fence.commits + 1;
   for (const eventName of names) await rebuildName(options, eventName, day, generation);
   await rebuildAllNames(options, day, generation, names);
+  exceptions.renew(met, generation);
   await exceptions.resolve(met, generation);
 }
 
@@ -71,11 +79,17 @@ async function rebuildAllNames(
   const cells = (level: number, buckets: string, uniques: string): string =>
     `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), ${uniques}, toUInt64(0), groupBitmapMergeState(users), emptyArrayUInt64() FROM ${table}
      WHERE level = ${level} AND event_name != '' AND ${buckets} AND ${isCurrent} GROUP BY channel, bucket`;
+  // With the commit that completes them: whoever rolls from now on adds to these cells.
+  const current = ['', ...rebuilt].map(
+    (name) =>
+      `SELECT ${LEVEL.generation}, ${quoteText(name)}, '', toUInt32(${day}), toUInt64(${generation}), toInt64(0), toInt64(0), toUInt64(0), bitmapBuild(emptyArrayUInt32()), emptyArrayUInt64()`,
+  );
   const hours = `bucket >= ${day * HOURS_OF_DAY} AND bucket < ${(day + 1) * HOURS_OF_DAY}`;
   const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users, entries)
     SELECT * FROM (
       ${cells(LEVEL.hour, hours, 'toInt64(groupBitmapMerge(users))')}
       UNION ALL ${cells(LEVEL.day, `bucket = ${day}`, 'toInt64(0)')}
+      UNION ALL ${current.join('\n      UNION ALL ')}
       UNION ALL ${commitRow(fence)}
     ) WHERE ${fence.condition()}`;
   await commit(client, fence, { query, rows: 1_000_000 }, signal);

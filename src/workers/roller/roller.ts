@@ -60,7 +60,7 @@ const ROLLER_LIMITS: RollerLimits = {
 const BACKFILL = 'backfill';
 /** How often the ledger is looked at: for batches of other instances, when there are some, and when none were seen lately. */
 const LEDGER_BUSY_MS = 1_000;
-const LEDGER_IDLE_MS = 5_000;
+const LEDGER_IDLE_MS = 2_000;
 const OTHERS_MS = 60_000;
 /** How often it is looked through as a whole. */
 const LEDGER_WHOLE_MS = 10 * 60_000;
@@ -251,7 +251,7 @@ export class Roller {
     }
     // Now, not before: what was offered before this look is in the ledger.
     this.#atStart ??= new Set(this.#pending.keys());
-    await this.#exceptions.reset();
+    await this.#exceptions.refresh();
     this.#ledgerReadAt = now;
     if (whole) this.#ledgerReadWholeAt = now;
   }
