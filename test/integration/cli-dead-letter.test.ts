@@ -35,9 +35,9 @@ async function totals(service: Service): Promise<readonly [total: number, users:
 }
 
 /** So many events, each of another user: the roller finds in the ledger what a command stored. */
-async function counted(service: Service, events: number): Promise<void> {
-  await until(async () => (await totals(service))[0] >= events, `${events} events are counted`, 60_000);
-  assert.deepEqual(await totals(service), [events, events]);
+async function counted(service: Service, expected: number): Promise<void> {
+  await until(async () => (await totals(service))[0] >= expected, `${expected} events are counted`, 60_000);
+  assert.deepEqual(await totals(service), [expected, expected]);
 }
 
 interface Listed {
