@@ -62,6 +62,6 @@ function isLevel(level: number): level is Level {
 
 /** The first and the last day, since 1970, that a read touches. */
 export function daysOf({ level, first, end }: CellRead): { readonly first: number; readonly last: number } {
-  const dayOf = (bucket: number): number => Math.floor((bucket * BUCKET_MS[level]) / BUCKET_MS[3]);
-  return { first: dayOf(first), last: dayOf(end - 1) };
+  const day = BUCKET_MS[3];
+  return { first: Math.floor((first * BUCKET_MS[level]) / day), last: Math.ceil((end * BUCKET_MS[level]) / day) - 1 };
 }

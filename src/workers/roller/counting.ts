@@ -71,6 +71,7 @@ export class Counting {
 
   /** What these rows add. */
   async countRows(received: readonly RowGroup[], nowMs: number): Promise<Deltas> {
+    this.#options.identities.beginStep();
     const groups = await this.#admit(received);
     const uids = await this.#options.users.of(groups);
     await this.#raiseUnnumbered(groups, uids);

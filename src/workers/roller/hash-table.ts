@@ -128,13 +128,16 @@ export class Generations {
     return true;
   }
 
+  /** Between two pieces of work, so that nothing is forgotten within one: begins a new generation where the younger table is full. */
+  age(): void {
+    if (this.#young.size < this.#max) return;
+    this.#old = this.#young;
+    this.#young = new HashTable();
+    this.generation += 1;
+  }
+
   /** Adds a key that the younger table does not have. */
   add(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
-    if (this.#young.size >= this.#max) {
-      this.#old = this.#young;
-      this.#young = new HashTable();
-      this.generation += 1;
-    }
     this.#young.add(k0, k1, k2, k3, value, tag);
   }
 

@@ -52,6 +52,12 @@ export class Identities {
     this.#followed.clear();
   }
 
+  /** Within one step nothing that is hot is forgotten. */
+  beginStep(): void {
+    this.#seen.age();
+    forgetOldest(this.#hot, HOT_MAX);
+  }
+
   isHot(slice: number): boolean {
     const since = this.#hot.get(slice);
     return since !== undefined && this.#seen.remembers(since);
@@ -64,7 +70,6 @@ export class Identities {
     this.#hot.delete(slice);
     this.#hot.set(slice, this.#seen.generation);
     this.noteCounted(name, second);
-    forgetOldest(this.#hot, HOT_MAX);
   }
 
   makeCold(name: number, second: number): void {

@@ -52,6 +52,7 @@ export class UserNumbers {
 
   /** The numbers of the users of `groups`, row by row. Throws FenceBroken where another roller gives numbers. */
   async of(groups: readonly RowGroup[]): Promise<Uint32Array[]> {
+    this.#known.age();
     const missing = new HashTable();
     const missingHashes: number[] = [];
     const numbers = groups.map(({ count, users }) => {

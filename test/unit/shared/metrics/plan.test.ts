@@ -133,6 +133,7 @@ test('a range across days takes minutes, hours, days, hours and minutes, and les
 });
 
 test('a read touches the days of its first and of its last bucket', () => {
+  assert.deepEqual(daysOf({ level: 4, first: 2, end: 4 }), { first: 10, last: 19 });
   assert.deepEqual(daysOf({ level: 3, first: 4, end: 6 }), { first: 4, last: 5 });
   assert.deepEqual(daysOf({ level: 2, first: 23, end: 24 }), { first: 0, last: 0 });
   assert.deepEqual(daysOf({ level: 2, first: 23, end: 25 }), { first: 0, last: 1 });

@@ -45,6 +45,7 @@ test('two generations are remembered, and what is found in the older one is reme
   const memory = new Generations(10);
   const fill = (from: number): void => {
     for (let i = from; i < from + 10; i += 1) memory.add(i, 0, 0, 0, i, 0);
+    memory.age();
   };
   memory.add(1_000, 0, 0, 0, 5, 3);
   memory.add(2_000, 0, 0, 0, 6, 4);
