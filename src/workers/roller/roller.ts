@@ -262,7 +262,7 @@ export class Roller {
     const { client, database, signal } = this.#options;
     for (const part of await partsOfWindow(client, database, window, signal)) {
       const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
-        WHERE ${receivedBetween(part.fromUs, part.toUs)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
+        WHERE ${receivedBetween(part.fromUs, part.toUs + LATER_US)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
       const groups = readRowGroups(await readBinary(client, query, signal));
       await this.#commit(await this.#counting.countRows(groups, Date.now()));
     }
@@ -306,6 +306,12 @@ export class Roller {
 function rowsOf(chunks: readonly Chunk[]): number {
   return chunks.reduce((sum, { rows }) => sum + rows, 0);
 }
+
+/**
+ * How far behind a window is looked, µs: an event of it that was received once more may have been replaced by that row already,
+ * whose own batch is rolled later. What is read too early is found to be counted then.
+ */
+const LATER_US = 5_000_000;
 
 /** Beyond every timestamp that ClickHouse can hold. */
 const SECONDS_MAX = 2 ** 33;
