@@ -382,6 +382,24 @@ test('a roller that was stalled for longer than tokens live adds nothing', async
   }
 });
 
+test('an event whose row was replaced by a later one, of a batch that is not rolled yet, counts all the same', async () => {
+  const database = await clickhouse.newDatabase();
+  const rolling = newRoller(clickhouse.client, database);
+  await settle(rolling);
+  const row = event();
+  const first = await ship(database, [row, event({ user_id: 'bert' })]);
+  const later = await ship(database, [again(row)], 'intent');
+  await clickhouse.client.command({ query: `OPTIMIZE TABLE ${database}.events FINAL` });
+  rolling.roller.offer(first);
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(rolling.rolled, [first.token]);
+  await note(database, later, 'completion');
+  rolling.roller.offer(later);
+  await settle(rolling);
+  assert.deepEqual(await faults(database), []);
+});
+
 test('instances whose clocks are hours apart', async () => {
   const database = await clickhouse.newDatabase();
   const rolling = newRoller(clickhouse.client, database);
