@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { randomFrom } from './metrics-model.js';
+import { until } from './service.js';
 import { type Count, type Dimension, DIMENSIONS, FATE, groupKey, type Question, type Tally } from './tally.js';
 
 /**
@@ -42,6 +43,22 @@ interface VerifyOptions {
 
 const REPORT_LINES = 40;
 
+/** What a command or another instance stored is found by the roller in the ledger: waits until it has all of it. */
+async function untilRolled(clickhouse: ClickHouseClient, database: string): Promise<void> {
+  await until(
+    async () => {
+      const result = await clickhouse.query({
+        query: `SELECT 1 FROM ${database}.segments WHERE state = 'completion'
+          AND token NOT IN (SELECT token FROM ${database}.rolled_segments) LIMIT 1`,
+        format: 'JSONCompactEachRow',
+      });
+      return (await result.json()).length === 0;
+    },
+    'every batch is in the rollup',
+    240_000,
+  );
+}
+
 export async function verify(options: VerifyOptions): Promise<Verification> {
   const {
     url,
@@ -61,6 +78,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
   if (tally.unanswered > 0)
     note(`${tally.unanswered} identities were sent and are unanswered: count after all is answered`);
   const stored = await auditRows(clickhouse, database, tally, note, ignoring);
+  await untilRolled(clickhouse, database);
   let compared = 0;
   let wrong = 0;
   let asked = 0;
