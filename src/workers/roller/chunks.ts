@@ -1,7 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import type { SecondRange } from './load.js';
-import { BinaryReader, quoteText, readBinary } from './rows.js';
+import { BinaryReader, readBinary } from './rows.js';
+import { type SecondRange, selectRange } from './selection.js';
 
 /** A range with so many raw rows, about. */
 export interface Chunk {
@@ -42,14 +42,13 @@ export async function chunksOf(
 async function countBy(
   client: ClickHouseClient,
   database: string,
-  { eventName, from, to }: SecondRange,
+  range: SecondRange,
   seconds: number,
   signal: AbortSignal,
 ): Promise<{ from: number; to: number; rows: number }[]> {
-  const name = eventName === undefined ? '' : `event_name = ${quoteText(eventName)} AND`;
   const query = `SELECT intDiv(toUnixTimestamp64Milli(ts), ${seconds * 1000}) AS bucket, toInt64(count())
     FROM ${tableName(database, 'events')}
-    WHERE ${name} ts >= fromUnixTimestamp64Milli(${from * 1000}, 'UTC') AND ts < fromUnixTimestamp64Milli(${to * 1000}, 'UTC')
+    WHERE ${selectRange(range).rows}
     GROUP BY bucket ORDER BY bucket FORMAT RowBinary`;
   const reader = new BinaryReader(await readBinary(client, query, signal));
   const counts: { from: number; to: number; rows: number }[] = [];

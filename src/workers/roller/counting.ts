@@ -5,18 +5,11 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { Deltas, entriesOf, entryOf, type GenerationOf, MINUTE_MS } from './deltas.js';
 import { dayOf, type Exceptions, LASTING_REASONS } from './exceptions.js';
 import { ColdKeys, type Identities, keyHash, SEEN, sliceOf } from './identities.js';
-import {
-  cellsOf,
-  type CountedCell,
-  difference,
-  type SecondRange,
-  minutesWithCells,
-  readCells,
-  readSeconds,
-} from './load.js';
+import { cellsOf, type CountedCell, difference, minutesWithCells, readCells, readRows } from './load.js';
 import { Names } from './names.js';
 import type { RowGroup } from './rows.js';
-import { isWorthIt, partsOf, rangesOfSlices, type Slice } from './slices.js';
+import { type SecondRange, type Selection, selectRange, selectSeconds } from './selection.js';
+import { isWorthIt, partsOf, type Slice } from './slices.js';
 import { NO_NUMBER, type UserNumbers } from './user-numbers.js';
 
 /**
@@ -39,8 +32,8 @@ export interface CountingOptions {
   readonly keptFromMs: () => number;
 }
 
-/** Ranges that one query asks for: each is a condition. */
-const RANGES_PER_QUERY = 400;
+/** Seconds that one query asks for. */
+const SECONDS_PER_QUERY = 1_000;
 const SECONDS_OF_DAY = 86_400;
 export class Counting {
   readonly #options: CountingOptions;
@@ -84,11 +77,11 @@ export class Counting {
     return deltas;
   }
 
-  /** What has to be added to what was counted in these ranges, read from raw rows. */
-  async countRanges(ranges: readonly SecondRange[], generationOf: GenerationOf): Promise<Deltas> {
+  /** What has to be added to what was counted in this range, read from raw rows. */
+  async countRange(range: SecondRange, generationOf: GenerationOf): Promise<Deltas> {
     const deltas = new Deltas();
     const changed = new Map<string, { eventName: string; day: number }>();
-    await this.#addDifference(ranges, generationOf, deltas, changed);
+    await this.#addDifference(selectRange(range), generationOf, deltas, changed);
     if (changed.size > 0) await this.#options.exceptions.raise(changed.values(), 'changed');
     return deltas;
   }
@@ -178,16 +171,15 @@ export class Counting {
     const unknown = slices.filter(
       ({ eventName, second }) => !identities.isFollowed(this.#names.numberOf(eventName), second),
     );
-    for (const ranges of chunks(rangesOfSlices(unknown), RANGES_PER_QUERY)) {
+    for (const part of partsOf(unknown, SECONDS_PER_QUERY)) {
       const counted = new Set<number>();
-      for (const { eventName, minute } of await minutesWithCells(client, database, ranges, signal)) {
+      for (const { eventName, minute } of await minutesWithCells(client, database, selectSeconds(part), signal)) {
         counted.add(this.#sliceOf(eventName, minute));
       }
-      for (const { eventName, from, to } of ranges) {
-        const name = this.#names.numberOf(eventName ?? '');
-        for (let minute = Math.floor(from / 60); minute * 60 < to; minute += 1) {
-          if (!counted.has(sliceOf(name, minute))) identities.follow(name, minute);
-        }
+      for (const { eventName, second } of part) {
+        const name = this.#names.numberOf(eventName);
+        const minute = Math.floor(second / 60);
+        if (!counted.has(sliceOf(name, minute))) identities.follow(name, minute);
       }
     }
   }
@@ -300,15 +292,15 @@ export class Counting {
     changed: Map<string, { eventName: string; day: number }>,
   ): Promise<void> {
     this.loadedSeconds += slices.length;
-    for (const part of partsOf(slices, RANGES_PER_QUERY)) {
+    for (const part of partsOf(slices, SECONDS_PER_QUERY)) {
       const worthIt = part.filter((slice) => isWorthIt(slice, nowMs));
       const { generationOf } = this.#options.exceptions;
-      await this.#addDifference(rangesOfSlices(part), generationOf, deltas, changed, worthIt);
+      await this.#addDifference(selectSeconds(part), generationOf, deltas, changed, worthIt);
     }
   }
 
   async #addDifference(
-    ranges: readonly SecondRange[],
+    selection: Selection,
     generationOf: GenerationOf,
     deltas: Deltas,
     changed: Map<string, { eventName: string; day: number }>,
@@ -316,10 +308,10 @@ export class Counting {
   ): Promise<void> {
     const { client, database, signal, users, identities } = this.#options;
     const counted = new Map<string, CountedCell>();
-    for (const cell of await readCells(client, database, ranges, generationOf, signal)) {
+    for (const cell of await readCells(client, database, selection, generationOf, signal)) {
       counted.set(`${cell.minute} ${cell.channel} ${cell.eventName}`, cell);
     }
-    const groups = await this.#admit(await readSeconds(client, database, ranges, signal));
+    const groups = await this.#admit(await readRows(client, database, selection, signal));
     const uids = await users.of(groups);
     await this.#raiseUnnumbered(groups, uids);
     for (const { eventName, second } of worthIt) identities.makeHot(this.#names.numberOf(eventName), second);
@@ -367,12 +359,6 @@ export class Counting {
 
 function secondOf(timestamps: Float64Array, i: number): number {
   return Math.floor((timestamps[i] ?? 0) / 1000);
-}
-
-function chunks<T>(list: readonly T[], size: number): T[][] {
-  const all: T[][] = [];
-  for (let at = 0; at < list.length; at += size) all.push(list.slice(at, at + size));
-  return all;
 }
 
 /** The rows of a group from `edgeMs` on. */

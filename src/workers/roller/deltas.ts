@@ -85,3 +85,8 @@ export function entriesOf(cells: Map<number, Entries>, minute: number): Entries 
 export function entryOf(timestamp: number, uid: number): number {
   return Math.floor((timestamp % MINUTE_MS) / 1000) * 2 ** 32 + uid;
 }
+
+/** When the event of an entry happened, Unix seconds. */
+export function secondOfEntry(minute: number, entry: number): number {
+  return minute * 60 + Math.floor(entry / 2 ** 32);
+}

@@ -55,7 +55,7 @@ async function rebuildName(
   counting.forgetDay(eventName, day);
   const range = { eventName, from: day * SECONDS_OF_DAY, to: (day + 1) * SECONDS_OF_DAY };
   for (const chunk of await chunksOf(client, database, range, signal)) {
-    const deltas = await counting.countRanges([chunk.range], generationOf);
+    const deltas = await counting.countRange(chunk.range, generationOf);
     await counting.noteKeys(deltas);
     await commit(client, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
   }

@@ -11,7 +11,18 @@ import type { Deltas } from './deltas.js';
 import { Exceptions } from './exceptions.js';
 import { Fence, FenceBroken } from './fence.js';
 import { Identities } from './identities.js';
-import { nextWindow, noteRolled, partsOfWindow, readPending, readRolled, receivedBetween } from './pending.js';
+import {
+  areAtMost,
+  nextWindow,
+  noteRolled,
+  partsOfWindow,
+  readPending,
+  readRolled,
+  readUnderWay,
+  type ReceivedRange,
+  receivedIn,
+  rangesToTheEnd,
+} from './pending.js';
 import { rebuildDay } from './rebuild.js';
 import { isRemembered, readBinary, readRowGroups, ROW_GROUP_COLUMNS } from './rows.js';
 import { UserNumbers } from './user-numbers.js';
@@ -46,6 +57,8 @@ export interface RollerLimits {
   readonly usersMax: number;
   /** While another roller has committed within this time, ms, it is left to it. */
   readonly leaveToOthersMs: number;
+  /** Rows that are read at once. */
+  readonly windowRows: number;
 }
 
 const ROLLER_LIMITS: RollerLimits = {
@@ -54,6 +67,7 @@ const ROLLER_LIMITS: RollerLimits = {
   namesMax: 10_000,
   usersMax: 2 ** 28,
   leaveToOthersMs: 5_000,
+  windowRows: 500_000,
 };
 
 /** Token of the note that everything from before the ledger is rolled. */
@@ -64,6 +78,10 @@ const LEDGER_IDLE_MS = 2_000;
 const OTHERS_MS = 60_000;
 /** How often it is looked through as a whole. */
 const LEDGER_WHOLE_MS = 10 * 60_000;
+/** Ranges that one statement reads: each is a condition. */
+const RANGES_MAX = 20;
+/** How long ago what is pending was received, µs, where nothing is behind. */
+const MOMENT_US = 5_000_000;
 
 export class Roller {
   readonly #options: RollerOptions;
@@ -76,6 +94,8 @@ export class Roller {
   /** By token. */
   readonly #pending = new Map<string, ShippedBatch>();
   readonly #own = new Set<string>();
+  /** Pending, and counted except for events that were received once more. */
+  readonly #counted = new Set<string>();
   /** What the first look at the ledger found, as far as it is not rolled. */
   #atStart: Set<string> | undefined;
   #stale = true;
@@ -228,7 +248,7 @@ export class Roller {
     const [chunk] = chunks;
     counters.set('rollBackfillRows', rowsOf(chunks));
     if (chunk !== undefined) {
-      await this.#commit(await this.#counting.countRanges([chunk.range], this.#exceptions.generationOf));
+      await this.#commit(await this.#counting.countRange(chunk.range, this.#exceptions.generationOf));
       chunks.shift();
       return;
     }
@@ -256,19 +276,53 @@ export class Roller {
     if (whole) this.#ledgerReadWholeAt = now;
   }
 
+  /**
+   * All that is pending is read to the end in one statement where it fits: a row of it that was replaced meanwhile is then found
+   * where it was received again. Where it is too much, the oldest is counted by itself, and is noted with the rest.
+   */
   async #rollNext(): Promise<boolean> {
-    const window = nextWindow([...this.#pending.values()]);
-    if (window === undefined) return false;
     const { client, database, signal } = this.#options;
-    for (const part of await partsOfWindow(client, database, window, signal)) {
-      const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
-        WHERE ${receivedBetween(part.fromUs, part.toUs + LATER_US)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
-      const groups = readRowGroups(await readBinary(client, query, signal));
-      await this.#commit(await this.#counting.countRows(groups, Date.now()));
+    const { windowRows } = this.#limits;
+    const uncounted = [...this.#pending.values()].filter(({ token }) => !this.#counted.has(token));
+    if (this.#pending.size === 0) return false;
+    const tokens = [...this.#pending.keys()];
+    // A row of what is counted may have been replaced by one of a batch that is still on its way.
+    const underWay = this.#counted.size > 0 ? await readUnderWay(client, database, signal) : [];
+    const ranges = rangesToTheEnd([...uncounted, ...underWay]);
+    if (await this.#fits(ranges, uncounted)) {
+      if (ranges.length > 0) await this.#countReceived(ranges);
+      await noteRolled(client, database, tokens, signal);
+      this.#done(tokens);
+      return true;
     }
-    await noteRolled(client, database, window.tokens, signal);
-    this.#done(window.tokens);
+    const window = nextWindow(uncounted, windowRows);
+    if (window === undefined) return false;
+    for (const part of await partsOfWindow(client, database, window, windowRows, signal)) {
+      await this.#countReceived([part]);
+    }
+    for (const token of window.tokens) this.#counted.add(token);
     return true;
+  }
+
+  async #fits(ranges: readonly ReceivedRange[], uncounted: readonly ShippedBatch[]): Promise<boolean> {
+    const { windowRows } = this.#limits;
+    if (ranges.length > RANGES_MAX) return false;
+    const rows = uncounted.reduce((sum, batch) => sum + batch.rows, 0);
+    if (rows > windowRows) return false;
+    const [first] = ranges;
+    // What came in a few seconds is not much more than what is pending of them.
+    if (first === undefined || (first.fromUs > Date.now() * 1000 - MOMENT_US && rows < windowRows / 4)) return true;
+    const { client, database, signal } = this.#options;
+    return await areAtMost(client, database, ranges, windowRows, signal);
+  }
+
+  /** Adds the rows that were received in these ranges, as far as they are not counted. */
+  async #countReceived(ranges: readonly ReceivedRange[]): Promise<void> {
+    const { client, database, signal } = this.#options;
+    const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
+      WHERE ${receivedIn(ranges)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
+    const groups = readRowGroups(await readBinary(client, query, signal));
+    await this.#commit(await this.#counting.countRows(groups, Date.now()));
   }
 
   async #commit(deltas: Deltas): Promise<void> {
@@ -285,6 +339,7 @@ export class Roller {
   #done(tokens: readonly string[]): void {
     for (const token of tokens) {
       this.#pending.delete(token);
+      this.#counted.delete(token);
       this.#atStart?.delete(token);
     }
     const own = tokens.filter((token) => this.#own.delete(token));
@@ -306,12 +361,6 @@ export class Roller {
 function rowsOf(chunks: readonly Chunk[]): number {
   return chunks.reduce((sum, { rows }) => sum + rows, 0);
 }
-
-/**
- * How far behind a window is looked, µs: an event of it that was received once more may have been replaced by that row already,
- * whose own batch is rolled later. What is read too early is found to be counted then.
- */
-const LATER_US = 5_000_000;
 
 /** Beyond every timestamp that ClickHouse can hold. */
 const SECONDS_MAX = 2 ** 33;

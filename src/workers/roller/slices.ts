@@ -1,10 +1,6 @@
-import { rangesOf, type SecondRange } from './load.js';
+import type { NamedSecond } from './selection.js';
 
-/** A second of an event name. */
-export interface Slice {
-  readonly eventName: string;
-  /** Since 1970. */
-  readonly second: number;
+export interface Slice extends NamedSecond {
   /** Rows of it at hand. */
   rows: number;
 }
@@ -19,16 +15,6 @@ const LOAD_ROWS = 500_000;
 /** Whether it is worth having all of a second's identities in memory. */
 export function isWorthIt({ second, rows }: Slice, nowMs: number): boolean {
   return rows >= HOT_ROWS || second * 1000 >= nowMs - HOT_AGE_MS;
-}
-
-export function rangesOfSlices(slices: Iterable<Slice>): SecondRange[] {
-  const byName = new Map<string, number[]>();
-  for (const { eventName, second } of slices) {
-    const seconds = byName.get(eventName);
-    if (seconds === undefined) byName.set(eventName, [second]);
-    else seconds.push(second);
-  }
-  return [...byName].flatMap(([eventName, seconds]) => rangesOf(eventName, seconds));
 }
 
 /** Slices in parts that one query can ask for and memory can hold. */
