@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { classifyQueryFailure, QueryHangs } from '../shared/clickhouse/query-failure.js';
 import { RequestError } from '../shared/errors.js';
@@ -23,7 +24,8 @@ import type { AnswerTally, RawReason } from './answer-tally.js';
 /**
  * Answers a question from rollups where they may be believed, else from raw rows.
  *
- * Invariant: `as_of` is read before the statement that answers is sent, and belongs to what that statement reads. An answer from
+ * Invariant: `as_of` is read before the statement that answers is sent, and belongs to what that statement reads. Whoever has seen it
+ * pass a moment finds what was acknowledged until then in every later answer, wherever that comes from. An answer from
  * rollups went by the exceptions that there were when its cells had been read (exceptions.ts): their fingerprint came back with
  * the rows. Where it is another one, the question is put again.
  */
@@ -44,6 +46,9 @@ export interface MetricsSources {
 
 /** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
 const HANG_GRACE_MS = 1_000;
+/** How long rollups that have just become ready may take to reach what was answered from raw rows until then, and how often that is looked at. */
+const OVERTAKE_MS = 3_000;
+const OVERTAKE_LOOK_MS = 20;
 /** How often a question is put to the rollups while exceptions come and go. */
 const ATTEMPTS_MAX = 3;
 /** Names of rebuilt days go along with a statement; a field of a request may have 128 KiB. */
@@ -61,6 +66,8 @@ interface Ask {
 export class MetricsRunner {
   readonly #sources: MetricsSources;
   #exceptions: Exceptions | undefined;
+  /** The latest `as_of` that was given while the rollups were behind. */
+  #answeredThrough = -Infinity;
 
   constructor(sources: MetricsSources) {
     this.#sources = sources;
@@ -83,7 +90,7 @@ export class MetricsRunner {
   async #answer(ask: Ask): Promise<MetricsAnswer> {
     const { reads, ends } = planQuestion(ask.question, false);
     if (reads.length + ends.length === 0) return await this.#fromRaw(ask, 'empty');
-    if (this.#sources.rollups() === 'behind') return await this.#fromRaw(ask, 'behind');
+    if (this.#sources.rollups() === 'behind' || !(await this.#overtake())) return await this.#fromRaw(ask, 'behind');
     let known = this.#exceptions;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
       let exceptions = known ?? (await this.#loadExceptions(ask));
@@ -104,11 +111,30 @@ export class MetricsRunner {
   }
 
   async #fromRaw(ask: Ask, reason: RawReason): Promise<MetricsAnswer> {
-    const { database, asOfShipped, tally } = this.#sources;
-    const asOf = asOfShipped();
+    const { database, tally } = this.#sources;
+    const asOf = this.#asOfRaw(reason);
     const rows = await this.#select(buildRawStatement(database, ask.question, ask.limits()), ask.signal);
     tally.answeredFromRaw(reason);
     return readMetricsAnswer(ask.question, rows, asOf);
+  }
+
+  /** Other questions may be answered from rollups at the same time: a `as_of` that those have not reached would be news to them. */
+  #asOfRaw(reason: RawReason): number {
+    const { asOfShipped, asOfRolled } = this.#sources;
+    if (reason !== 'behind') return Math.min(asOfShipped(), asOfRolled());
+    const asOf = asOfShipped();
+    this.#answeredThrough = Math.max(this.#answeredThrough, asOf);
+    return asOf;
+  }
+
+  /** Whether the rollups have all that was answered from raw rows before they were ready. */
+  async #overtake(): Promise<boolean> {
+    const deadline = performance.now() + OVERTAKE_MS;
+    while (this.#sources.asOfRolled() < this.#answeredThrough) {
+      if (performance.now() >= deadline) return false;
+      await sleep(OVERTAKE_LOOK_MS);
+    }
+    return true;
   }
 
   async #fromRollups(
