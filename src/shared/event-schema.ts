@@ -1,21 +1,11 @@
 import { type Static, Type } from 'typebox';
+import { EVENT_LIMITS } from './limits.js';
 
 /**
  * What a producer may send, as one TypeBox schema: the encoders compile it, OpenAPI prints it.
  * Lengths are in bytes of UTF-8 where JSON Schema counts code points: the schema holds the shape and the bounds that both
  * agree on, `validate.ts` the byte lengths and what depends on the clock.
  */
-
-/** Bounds of one event, in bytes of UTF-8 (api.md). */
-export const EVENT_LIMITS = {
-  eventNameMaxBytes: 128,
-  userIdMaxBytes: 256,
-  campaignIdMaxBytes: 256,
-  tagsMax: 64,
-  tagMaxBytes: 128,
-  /** As sent, white space included. */
-  metadataMaxBytes: 16 * 1024,
-} as const;
 
 /** A `timestamp` from here on is milliseconds: 10^11 s is the year 5138, 10^11 ms is March 1973. */
 export const MILLISECONDS_FROM = 1e11;

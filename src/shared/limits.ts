@@ -1,7 +1,17 @@
-import { EVENT_LIMITS } from './event-schema.js';
 import { capacityFor } from './ring.js';
 
-/** Every bound that is not an option, with its reason; what must hold between them is asserted below. */
+/** Every bound that is not an option, with its reason; what must hold between them is asserted below. Imported by every thread: no schema here. */
+
+/** Bounds of one event, in bytes of UTF-8 (api.md). */
+export const EVENT_LIMITS = {
+  eventNameMaxBytes: 128,
+  userIdMaxBytes: 256,
+  campaignIdMaxBytes: 256,
+  tagsMax: 64,
+  tagMaxBytes: 128,
+  /** As sent, white space included. */
+  metadataMaxBytes: 16 * 1024,
+} as const;
 
 /** Bodies on their way to one encoder. Four of the largest inline ones, and small enough to stay near the cache. */
 export const INPUT_RING_BYTES = 4 * 1024 * 1024;

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { EVENT_LIMITS } from '../../src/shared/event-schema.js';
+import { EVENT_LIMITS } from '../../src/shared/limits.js';
 
 /** Valid events, and all the ways to write one down. */
 export interface EventFields {

@@ -4,7 +4,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { DataDirLock } from '../../main/data-dir-lock.js';
 import { daysToRebuild, type Erased, forgetUsers, hasRows } from '../../shared/clickhouse/forget.js';
 import type { Config } from '../../shared/config.js';
-import { EVENT_LIMITS } from '../../shared/event-schema.js';
+import { EVENT_LIMITS } from '../../shared/limits.js';
 import { FORGOTTEN_REFRESH_MS } from '../../shared/forgotten-users.js';
 import { sipHash128 } from '../../shared/sip-hash.js';
 import { bringSchema, commandLog, withClickHouse } from '../clickhouse-access.js';

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-import { EVENT_LIMITS, MILLISECONDS_FROM } from '../../shared/event-schema.js';
+import { MILLISECONDS_FROM } from '../../shared/event-schema.js';
+import { EVENT_LIMITS } from '../../shared/limits.js';
 import { type Bytes, Sink } from '../../shared/rowbinary.js';
 import { UUID_CHARS } from './event-id.js';
 import { compact, skipSpace } from './json-text.js';

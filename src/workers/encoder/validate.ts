@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 import { Compile, type Validator } from 'typebox/compile';
 import { type ErrorCode, type ErrorDetail, messageOf } from '../../shared/errors.js';
-import { EVENT_LIMITS, type EventInput, eventSchema, MILLISECONDS_FROM } from '../../shared/event-schema.js';
-import { DETAILS_MAX, QUOTE_MAX_CHARS } from '../../shared/limits.js';
+import { type EventInput, eventSchema, MILLISECONDS_FROM } from '../../shared/event-schema.js';
+import { DETAILS_MAX, EVENT_LIMITS, QUOTE_MAX_CHARS } from '../../shared/limits.js';
 import { retentionEdgeMs } from '../../shared/retention.js';
 import { parseUuid } from './event-id.js';
 import {

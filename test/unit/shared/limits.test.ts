@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createChannel, REQUEST } from '../../../src/shared/channel.js';
-import { DEFAULT_CHANNELS, EVENT_LIMITS } from '../../../src/shared/event-schema.js';
+import { DEFAULT_CHANNELS } from '../../../src/shared/event-schema.js';
 import {
   BULK_ERRORS_MAX,
   DETAILS_MAX,
+  EVENT_LIMITS,
   INLINE_BODY_MAX_BYTES,
   QUOTE_MAX_CHARS,
   resultRingBytes,
