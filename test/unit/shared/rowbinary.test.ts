@@ -4,8 +4,7 @@ import { finished } from 'node:stream/promises';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { EVENT_COLUMNS } from '../../../src/shared/event-columns.js';
-import { EVENT_LIMITS } from '../../../src/shared/limits.js';
-import { ROW_MAX_BYTES } from '../../../src/shared/limits.js';
+import { EVENT_LIMITS, ROW_MAX_BYTES } from '../../../src/shared/limits.js';
 import {
   Sink,
   writeInt64,
