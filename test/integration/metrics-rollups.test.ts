@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import { randomInt, randomUUID } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { tableName } from '../../src/shared/clickhouse/client.js';
-import { Counters, createCounters } from '../../src/shared/counters.js';
-import { Roller } from '../../src/workers/roller/roller.js';
-import { silentLog, startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import { type EventRow, randomFrom } from '../support/metrics-model.js';
 import { type Answer, insertRows, type MetricsServer, serveMetrics } from '../support/metrics-server.js';
 import { ReferenceRoller } from '../support/reference-roller.js';
+import { newRoller, settle, ship } from '../support/rolling.js';
 
 /** Answers from rollups are those from raw rows, whatever is asked. metrics-exact.test.ts holds the latter to a count by hand. */
 
@@ -322,53 +321,18 @@ test('an answer from raw rows promises no more than one from rollups does at the
   assert.equal(server.tally.fromRaw.get('names'), 1);
 });
 
-/** Rows as the shipper leaves them: in the table, and noted in the ledger. */
-async function ship(database: string, rows: readonly EventRow[]): Promise<Parameters<Roller['offer']>[0]> {
-  const token = randomUUID();
-  const received = rows.map((row) => row.received_at);
-  const [first, last] = [Math.min(...received), Math.max(...received)];
-  await insertRows(clickhouse.client, database, rows);
-  await clickhouse.client.insert({
-    table: tableName(database, 'segments'),
-    values: [
-      {
-        token,
-        state: 'completion',
-        rows: rows.length,
-        received_from: (first / 1e6).toFixed(6),
-        received_to: (last / 1e6).toFixed(6),
-      },
-    ],
-    format: 'JSONEachRow',
-  });
-  return { token, rows: rows.length, receivedFromUs: first, receivedToUs: last };
-}
-
 test('what the roller has rolled answers as the raw rows do: late events, changed ones, days rebuilt', async (t) => {
   const dice = seededDice((message) => t.diagnostic(message));
   const { database } = await databaseWith([]);
-  const counters = new Counters(createCounters());
-  const roller = new Roller({
-    client: clickhouse.client,
-    database,
-    counters,
-    log: silentLog,
-    signal: new AbortController().signal,
-    onRolled: () => undefined,
-    onCaughtUp: () => undefined,
-    keptFromMs: () => 0,
-    limits: { leaveToOthersMs: 0, identities: 100, users: 10 },
-  });
+  const rolling = newRoller(clickhouse.client, database, { leaveToOthersMs: 0, identities: 100, users: 10 });
   const pair = servePair(database);
   const rows = dice.events(600);
   let exceptions = 0;
   for (let at = 0; at < rows.length; at += 200) {
-    roller.offer(await ship(database, rows.slice(at, at + 200)));
-    // Until it has nothing left to do.
-    for (let idle = 0; idle < 2;) {
-      idle = (await roller.step()) ? 0 : idle + 1;
-      exceptions = Math.max(exceptions, counters.get('rollOpenDays'));
-    }
+    rolling.roller.offer(await ship(clickhouse.client, database, rows.slice(at, at + 200)));
+    await settle(rolling, () => {
+      exceptions = Math.max(exceptions, rolling.counters.get('rollOpenDays'));
+    });
     await compareMany(pair, dice, 25);
   }
   assert.ok(exceptions > 0, 'no event was changed');

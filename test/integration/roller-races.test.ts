@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { sipHash128 } from '../../src/shared/sip-hash.js';
+import { Fence, FenceBroken } from '../../src/workers/roller/fence.js';
+import type { RowGroup } from '../../src/workers/roller/rows.js';
+import { UserNumbers } from '../../src/workers/roller/user-numbers.js';
+import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
+import { event, newRoller, settle, ship } from '../support/rolling.js';
+import { rollupFaults } from '../support/rollup-check.js';
+
+/** Invariant 3 in the rollup: of two rollers at the same moment one does not take place. */
+
+let clickhouse: TestClickHouse;
+before(async () => {
+  clickhouse = await startTestClickHouse();
+});
+after(() => clickhouse.stop());
+
+async function faults(database: string): Promise<string[]> {
+  return rollupFaults(clickhouse.client, database);
+}
+
+async function one(query: string): Promise<number> {
+  const result = await clickhouse.client.query({ query, format: 'JSONCompactEachRow' });
+  const [row] = await result.json<[string]>();
+  return Number(row?.[0]);
+}
+
+/** Lets through, or holds whoever comes until it is opened. */
+class Turnstile {
+  #opened = Promise.resolve();
+  #open = (): void => undefined;
+  #reach = (): void => undefined;
+  /** Someone is held. */
+  reached = Promise.resolve();
+
+  close(): void {
+    this.#opened = new Promise((resolve) => {
+      this.#open = resolve;
+    });
+    this.reached = new Promise((resolve) => {
+      this.#reach = resolve;
+    });
+  }
+
+  open(): void {
+    this.#open();
+  }
+
+  async pass(): Promise<void> {
+    this.#reach();
+    await this.#opened;
+  }
+}
+
+/** Rows of these users, as the roller reads them. */
+function rowsOf(users: readonly string[]): RowGroup[] {
+  const hashes = Buffer.concat(users.map((user) => sipHash128(Buffer.from(user))));
+  const words = new Uint32Array(users.length * 4);
+  new Uint8Array(words.buffer).set(hashes);
+  const nothing = { timestamps: new Float64Array(users.length), eventIds: new Uint32Array(users.length * 4) };
+  return [{ eventName: 'view', channel: 'web', count: users.length, users: words, ...nothing }];
+}
+
+test('of two rollers that number the same user first and others behind, one begins again', async () => {
+  const { client } = clickhouse;
+  const database = await clickhouse.newDatabase();
+  const { signal } = new AbortController();
+  const numbersBy = async (by: ClickHouseClient): Promise<UserNumbers> => {
+    const fence = new Fence(by, database, signal);
+    const numbers = new UserNumbers({ client: by, database, signal, fence, memoryMax: 1_000, usersMax: 1_000 });
+    await fence.reset();
+    await numbers.reset();
+    return numbers;
+  };
+  const gate = new Turnstile();
+  const quick = await numbersBy(client);
+  const slow = await numbersBy(stalledAt(gate, `\`${database}\`.\`rollup_users\``));
+  gate.close();
+  // Both have found that none of them has a number.
+  const late = assert.rejects(slow.of(rowsOf(['anna', 'dora', 'bert'])), FenceBroken);
+  await gate.reached;
+  assert.deepEqual(await quick.of(rowsOf(['anna', 'bert', 'carl'])), [Uint32Array.of(0, 1, 2)]);
+  gate.open();
+  await late;
+  await slow.reset();
+  assert.deepEqual(await slow.of(rowsOf(['anna', 'dora', 'bert'])), [Uint32Array.of(0, 3, 1)]);
+});
+
+/** A client whose INSERTs into a table stop at a gate. */
+function stalledAt(gate: Turnstile, table: string): ClickHouseClient {
+  return new Proxy(clickhouse.client, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (property !== 'command' || typeof value !== 'function') return value;
+      return async (request: { readonly query: string }): Promise<unknown> => {
+        if (request.query.includes(`INSERT INTO ${table}`)) await gate.pass();
+        return Reflect.apply(value, target, [request]) as unknown;
+      };
+    },
+  });
+}
+
+test('a roller that was stalled for longer than tokens live adds nothing', async () => {
+  const database = await clickhouse.newDatabase();
+  // As if more commits had passed than the window remembers.
+  for (const table of ['rollup', 'rollup_users']) {
+    await clickhouse.client.command({
+      query: `ALTER TABLE ${database}.${table} MODIFY SETTING non_replicated_deduplication_window = 0`,
+    });
+  }
+  for (const table of ['rollup', 'rollup_users']) {
+    const gate = new Turnstile();
+    const stalled = newRoller(stalledAt(gate, `\`${database}\`.\`${table}\``), database);
+    const other = newRoller(clickhouse.client, database);
+    await settle(stalled);
+    gate.close();
+    const batch = await ship(clickhouse.client, database, [
+      event({ user_id: `${table} 1` }),
+      event({ user_id: `${table} 2` }),
+    ]);
+    stalled.roller.offer(batch);
+    const step = stalled.roller.step();
+    await gate.reached;
+    other.roller.offer(await ship(clickhouse.client, database, [event({ user_id: `${table} 3` })]));
+    other.roller.offer(batch);
+    await settle(other);
+    gate.open();
+    await step;
+    await settle(stalled);
+    assert.deepEqual(await faults(database), []);
+    assert.equal(await one(`SELECT count() - uniqExact(uid) FROM ${database}.rollup_users`), 0);
+  }
+});
