@@ -1,5 +1,5 @@
 /**
- * Compiles to dist/ and copies beside it what the compiler does not know about: the two files of the API page.
+ * Compiles to dist/, makes one file of TypeBox, and copies what the compiler does not know about: the two files of the API page.
  *
  * The compiler is a native binary (0.6 s where its JavaScript predecessor takes 3 s), which npm installs as an optional
  * package. `npm ci --omit=optional`, which leaves out the embedded ClickHouse, leaves it out too, and so do platforms that
@@ -20,7 +20,25 @@ function findCompiler() {
   return candidates.map((name) => at(`node_modules/${name}/lib/tsc.js`)).find((path) => existsSync(path));
 }
 
-function build() {
+/** Without it, where its binary is not installed (`--omit=optional`), everything works; a start takes a second longer. */
+async function bundle(module) {
+  try {
+    const esbuild = await import('esbuild');
+    const files = { entryPoints: [at(`src/${module}.ts`)], outfile: at(`dist/src/${module}.js`) };
+    await esbuild.build({
+      ...files,
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      logLevel: 'silent',
+    });
+  } catch (error) {
+    console.error(`build: ${module} is not bundled: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+async function build() {
   const compiler = findCompiler();
   if (compiler === undefined) {
     if (existsSync(at('dist/src/cli/penstock.js'))) return 0;
@@ -30,9 +48,10 @@ function build() {
   const { status, error } = spawnSync(process.execPath, [compiler, '-p', at('tsconfig.json')], { stdio: 'inherit' });
   if (error !== undefined) throw error;
   if (status !== 0) return status ?? 1;
+  await bundle('shared/typebox');
   mkdirSync(at('dist/assets'), { recursive: true });
   for (const file of ASSETS) copyFileSync(at(`node_modules/swagger-ui-dist/${file}`), at(`dist/assets/${file}`));
   return 0;
 }
 
-process.exitCode = build();
+process.exitCode = await build();

@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from './typebox.js';
 import { ERROR_CODES } from './errors.js';
 import { eventSchema, UUID_PATTERN } from './event-schema.js';
 import { BULK_ERRORS_MAX } from './limits.js';

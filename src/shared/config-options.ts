@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { type TSchema, Type } from 'typebox';
+import { type TSchema, Type } from './typebox.js';
 import { API_KEY_PATTERN, SCOPES } from './config-text.js';
 import { DEFAULT_CHANNELS } from './event-schema.js';
 import { BODY_MAX_BYTES } from './limits.js';

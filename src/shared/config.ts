@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { Compile } from 'typebox/compile';
+import { Compile } from './typebox.js';
 import {
   CONFIG_SCHEMA,
   isOptionName,

@@ -1,4 +1,4 @@
-import { type Static, Type } from 'typebox';
+import { type Static, Type } from './typebox.js';
 import { EVENT_LIMITS } from './limits.js';
 
 /**

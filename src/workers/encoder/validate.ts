@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { Compile, type Validator } from 'typebox/compile';
+import { Compile, type Validator } from '../../shared/typebox.js';
 import { type ErrorCode, type ErrorDetail, messageOf } from '../../shared/errors.js';
 import { type EventInput, eventSchema, MILLISECONDS_FROM } from '../../shared/event-schema.js';
 import { DETAILS_MAX, EVENT_LIMITS, QUOTE_MAX_CHARS } from '../../shared/limits.js';
