@@ -34,7 +34,7 @@ async function bundle(module) {
       logLevel: 'silent',
     });
   } catch (error) {
-    console.error(`build: ${module} is not bundled: ${error instanceof Error ? error.message : error}`);
+    console.error(`build: ${module} is not bundled: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
