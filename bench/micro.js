@@ -2,12 +2,12 @@
  * What the encoder's steps cost, one by one, in this process and without sockets: an event in one pass and the readable way,
  * validators, the derived id, the ring, whole bulk bodies. The cost of a commit is in wal-commit.js.
  *
- * Each step is run in samples of some milliseconds, all steps in turn, so that a noisy moment is noisy for all of them.
+ * Each step is run by tinybench in samples of some milliseconds, all steps in turn, so that a noisy moment is noisy for all of them.
  * Usage: node bench/micro.js [--runs N] [--only TEXT] [--out PATH]
  */
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { Bench } from 'tinybench';
 import { eventTexts } from './generator/payload.js';
 import { machine, QUIET_LOAD, versions } from './harness/machine.js';
 import { median, mediansOf, resultPath, tableText, writeResult } from './harness/report.js';
@@ -27,8 +27,9 @@ if (values.help) {
   process.exit(0);
 }
 
-const { Compile } = await import('typebox/compile');
-const { DEFAULT_CHANNELS, eventSchema } = await import('../dist/src/shared/event-schema.js');
+const { Compile } = await import('../dist/src/shared/typebox.js');
+const { DEFAULT_CHANNELS, eventSchema, UUID_PATTERN } = await import('../dist/src/shared/event-schema.js');
+const { EVENT_LIMITS } = await import('../dist/src/shared/limits.js');
 const { createForgottenUsers, ForgottenUsers } = await import('../dist/src/shared/forgotten-users.js');
 const { createRing, RingConsumer, RingProducer } = await import('../dist/src/shared/ring.js');
 const { Sink } = await import('../dist/src/shared/rowbinary.js');
@@ -40,6 +41,7 @@ const { EventScanner } = await import('../dist/src/workers/encoder/scan-event.js
 const { deriveEventId, deriveScannedId } = await import('../dist/src/workers/encoder/event-id.js');
 
 const SAMPLE_MS = 8;
+const WARM_UP_MS = 150;
 const EVENTS = 1000;
 const ARRIVAL_US = 1_764_000_000_000_000;
 const OPTIONS = { channels: DEFAULT_CHANNELS, futureToleranceS: 60 };
@@ -103,16 +105,40 @@ function validator(check) {
   };
 }
 
-/** The Ajv that Fastify brings, as Fastify compiles it, for the same schema. */
-function ajv() {
-  const fastify = createRequire(createRequire(import.meta.url).resolve('fastify'));
-  const Ajv = createRequire(fastify.resolve('@fastify/ajv-compiler'))('ajv');
-  const check = new Ajv({ strict: false }).compile(JSON.parse(JSON.stringify(eventSchema(DEFAULT_CHANNELS))));
+/** For the same schema, with Fastify's settings. */
+async function ajv() {
+  const { Ajv } = await import('ajv');
+  const options = { coerceTypes: 'array', useDefaults: true, removeAdditional: true, allErrors: false, strict: false };
+  const check = new Ajv(options).compile(JSON.parse(JSON.stringify(eventSchema(DEFAULT_CHANNELS))));
   return validator((event) => check(event));
 }
 
 function typebox() {
   const compiled = Compile(eventSchema(DEFAULT_CHANNELS));
+  return validator((event) => compiled.Check(event));
+}
+
+/** The library's earlier line, which has types of its own: the same schema again. */
+async function sinclairTypebox() {
+  const { Type } = await import('@sinclair/typebox');
+  const { TypeCompiler } = await import('@sinclair/typebox/compiler');
+  const { eventNameMaxBytes, userIdMaxBytes, campaignIdMaxBytes, tagsMax, tagMaxBytes } = EVENT_LIMITS;
+  const text = (maxLength) => Type.String({ minLength: 1, maxLength });
+  const optional = (schema) => Type.Optional(Type.Union([schema, Type.Null()]));
+  const schema = Type.Object(
+    {
+      event_name: text(eventNameMaxBytes),
+      channel: Type.Union(DEFAULT_CHANNELS.map((channel) => Type.Literal(channel))),
+      user_id: text(userIdMaxBytes),
+      timestamp: Type.Integer({ exclusiveMinimum: 0 }),
+      campaign_id: optional(Type.String({ maxLength: campaignIdMaxBytes })),
+      tags: optional(Type.Array(text(tagMaxBytes), { maxItems: tagsMax })),
+      metadata: optional(Type.Object({}, { additionalProperties: true })),
+      event_id: Type.Optional(Type.String({ pattern: UUID_PATTERN })),
+    },
+    { additionalProperties: false },
+  );
+  const compiled = TypeCompiler.Compile(schema);
   return validator((event) => compiled.Check(event));
 }
 
@@ -205,6 +231,7 @@ const STEPS = {
     eachEvent('seed', (body, start, end) => JSON.parse(body.toString('utf8', start, end))),
   'of the readable way: the derived id': () => derivedId('readable'),
   'validator: TypeBox, compiled': typebox,
+  'validator: @sinclair/typebox, compiled': sinclairTypebox,
   'validator: Ajv, compiled': ajv,
   'ring: a record written and read': ring,
   'bulk of 1 000: splitting NDJSON': () => split('ndjson'),
@@ -215,32 +242,26 @@ const STEPS = {
   'bulk of 1 000: NDJSON of all sizes, return=minimal': () => bulk('ndjson', 'mixed', true),
 };
 
-/** How often a step runs in one sample: found when it is compiled. */
-function calibrate({ run }) {
-  const until = performance.now() + 150;
-  let runs = 0;
-  while (performance.now() < until) {
-    run();
-    runs += 1;
-  }
-  return Math.max(1, Math.round((runs / 150) * SAMPLE_MS));
+/** ns an event, over so many ms. */
+function measure({ label, operations, run }, ms) {
+  const bench = new Bench({ time: ms, iterations: 1, warmup: false, throws: true });
+  bench.add(label, run);
+  bench.runSync();
+  return (bench.tasks[0].result.latency.mean * 1e6) / operations;
 }
 
 const startedAt = new Date();
 const where = machine(fileURLToPath(new URL('../data', import.meta.url)));
 if (where.loadBefore > QUIET_LOAD)
   console.error(`others are at work here (load ${where.loadBefore}): these figures are not worth keeping`);
-const steps = Object.entries(STEPS)
-  .filter(([label]) => label.includes(values.only))
-  .map(([label, make]) => ({ label, ...make() }));
-for (const step of steps) step.repeat = calibrate(step);
+const steps = [];
+for (const [label, make] of Object.entries(STEPS)) {
+  if (label.includes(values.only)) steps.push({ label, ...(await make()) });
+}
+for (const step of steps) measure(step, WARM_UP_MS);
 const samples = [];
 for (let run = 1; run <= Number(values.runs); run += 1) {
-  for (const { label, operations, repeat, run: work } of steps) {
-    const from = performance.now();
-    for (let i = 0; i < repeat; i += 1) work();
-    samples.push({ label, run, nsPerEvent: ((performance.now() - from) * 1e6) / (repeat * operations) });
-  }
+  for (const step of steps) samples.push({ label: step.label, run, nsPerEvent: measure(step, SAMPLE_MS) });
 }
 
 const rows = steps.map(({ label }) => {
