@@ -145,6 +145,11 @@ export class Roller {
     if (this.#ownSince === Infinity) this.#ownSince = monotonicMs();
   }
 
+  /** Whether there is more to do than one step does. */
+  get isBehind(): boolean {
+    return !this.#backfilled || this.#counted.size > 0;
+  }
+
   /** Does the next piece of work; false where there is none. What fails is done again at the next call. */
   async step(): Promise<boolean> {
     try {
