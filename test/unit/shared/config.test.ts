@@ -1,51 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import {
-  type Config,
   ConfigError,
-  configWarnings,
   type Environment,
   environmentName,
-  type Flags,
   flagName,
   isInjectedByKubernetes,
   loadConfig,
   optionTable,
-  redactedConfig,
 } from '../../../src/shared/config.js';
+import { file, fromEnv, refuses } from '../../support/configuration.js';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
-
-function fromEnv(env: Environment): Config {
-  return loadConfig({}, env);
-}
-
-function refuses(env: Environment, message: RegExp, flags: Flags = {}): string {
-  let thrown: unknown;
-  try {
-    loadConfig(flags, env);
-  } catch (error) {
-    thrown = error;
-  }
-  assert.ok(thrown instanceof ConfigError, `${JSON.stringify({ env, flags })} was accepted`);
-  assert.match(thrown.message, message);
-  assert.ok(!thrown.message.includes('\n'), 'one line');
-  return thrown.message;
-}
-
-const folder = mkdtempSync(path.join(tmpdir(), 'penstock-config-'));
-after(() => rmSync(folder, { recursive: true }));
-
-function file(content: unknown): string {
-  const name = path.join(folder, 'options.json');
-  writeFileSync(name, typeof content === 'string' ? content : JSON.stringify(content));
-  return name;
-}
 
 describe('defaults', () => {
   test('are those of the contract', () => {
@@ -281,68 +251,6 @@ describe('relations', () => {
   });
 });
 
-describe('API keys', () => {
-  const keys = (text: string) => fromEnv({ PENSTOCK_API_KEYS: text }).apiKeys;
-
-  test('without a scope open both, with a rate are limited', () => {
-    assert.deepEqual(keys('alpha-key, bravo:write@500,charlie:read,delta:read+write,echo@1'), [
-      { key: 'alpha-key', scopes: ['write', 'read'], eventsPerSecond: undefined },
-      { key: 'bravo', scopes: ['write'], eventsPerSecond: 500 },
-      { key: 'charlie', scopes: ['read'], eventsPerSecond: undefined },
-      { key: 'delta', scopes: ['read', 'write'], eventsPerSecond: undefined },
-      { key: 'echo', scopes: ['write', 'read'], eventsPerSecond: 1 },
-    ]);
-  });
-
-  test('that cannot be meant are refused by position, never quoted', () => {
-    const secret = 'Sup3rS3cret';
-    const bad = [':write', ':admin', ':write+write', ':', '@0', '@', '@x', '@-1', ':write@1@2', ' x', '!', 'é', '=x'];
-    for (const tail of bad) {
-      const message = refuses({ PENSTOCK_API_KEYS: `first,${tail === ':write' ? tail : secret + tail}` }, /entry 2/);
-      assert.ok(!message.includes(secret), message);
-    }
-    for (const empty of [',', 'a,', ',a', 'a,,b']) refuses({ PENSTOCK_API_KEYS: empty }, /^PENSTOCK_API_KEYS, entry/);
-    assert.ok(!refuses({ PENSTOCK_API_KEYS: `${secret},${secret}:read` }, /entry 2.*before/).includes(secret));
-  });
-
-  test('in a file are the same text, or an array of texts and objects', () => {
-    const expected = keys('alpha:write@5,bravo');
-    for (const apiKeys of [
-      'alpha:write@5,bravo',
-      ['alpha:write@5', 'bravo'],
-      [{ key: 'alpha', scopes: ['write'], eventsPerSecond: 5 }, { key: 'bravo' }],
-    ]) {
-      assert.deepEqual(loadConfig({ config: file({ apiKeys }) }, {}).apiKeys, expected);
-    }
-    for (const apiKeys of [7, null, [7], [null], [{ key: 1 }], [{ key: 'a', scope: 'read' }], [{ scopes: [] }]]) {
-      refuses({}, /"apiKeys" in .*: expected comma-separated/, { config: file({ apiKeys }) });
-    }
-  });
-
-  test('any key of token characters survives its textual form', () => {
-    const key = fc.stringMatching(/^[A-Za-z0-9._~+/-]{1,40}={0,2}$/);
-    const scopes = fc.constantFrom('', ':write', ':read', ':write+read', ':read+write');
-    const rate = fc.option(fc.integer({ min: 1, max: 1_000_000_000 }), { nil: undefined });
-    fc.assert(
-      fc.property(key, scopes, rate, (name, scope, eventsPerSecond) => {
-        const [entry] = keys(`${name}${scope}${eventsPerSecond === undefined ? '' : `@${eventsPerSecond}`}`);
-        assert.equal(entry?.key, name);
-        assert.equal(entry.eventsPerSecond, eventsPerSecond);
-        const expected = scope === '' ? ['write', 'read'] : scope.slice(1).split('+');
-        assert.deepEqual(entry.scopes, expected);
-      }),
-    );
-  });
-
-  test('that are short are warned of', () => {
-    assert.deepEqual(configWarnings(fromEnv({})), []);
-    assert.deepEqual(configWarnings(fromEnv({ PENSTOCK_API_KEYS: 'x'.repeat(16) })), []);
-    const [warning] = configWarnings(fromEnv({ PENSTOCK_API_KEYS: 'short-one' }));
-    assert.match(warning ?? '', /^PENSTOCK_API_KEYS: 1 of the keys/);
-    assert.ok(!warning?.includes('short-one'));
-  });
-});
-
 describe('a file', () => {
   test('spells its keys like flags or like fields, with values of their own type or as text', () => {
     const config = file({
@@ -365,7 +273,7 @@ describe('a file', () => {
   });
 
   test('is refused with its name and what is wrong', () => {
-    refuses({}, /^--config .*nowhere\.json: cannot be read/, { config: path.join(folder, 'nowhere.json') });
+    refuses({}, /^--config .*nowhere\.json: cannot be read/, { config: file({}).replace('options', 'nowhere') });
     refuses({}, /options\.json: not valid JSON/, { config: file('{"clickhousePassword": "hunter22"') });
     refuses({}, /expected a JSON object/, { config: file([]) });
     refuses({}, /expected a JSON object/, { config: file('null') });
@@ -375,22 +283,6 @@ describe('a file', () => {
     refuses({}, /option "host" in .*: expected a host name/, { config: file({ host: 7 }) });
     refuses({}, /option "host" in .*: expected a host name/, { config: file({ host: null }) });
     refuses({}, /unknown option "__proto__"/, { config: file('{"__proto__": 1}') });
-  });
-});
-
-describe('secrets', () => {
-  const secrets = {
-    PENSTOCK_CLICKHOUSE_PASSWORD: 'hunter22',
-    PENSTOCK_API_KEYS: 'Sup3rS3cretKey000:write@7',
-  };
-
-  test('are not in what the start logs', () => {
-    const logged = redactedConfig(fromEnv(secrets));
-    const text = JSON.stringify(logged);
-    assert.ok(!text.includes('hunter22') && !text.includes('Sup3r'), text);
-    assert.deepEqual(logged['apiKeys'], [{ key: '[redacted]', scopes: ['write'], eventsPerSecond: 7 }]);
-    assert.equal(logged['clickhousePassword'], '[redacted]');
-    assert.equal(logged['walMaxBytes'], 8 * GIB);
   });
 });
 
