@@ -3,7 +3,7 @@ import { createChannel, type FAILURE_CODES, type FlowMemory, REQUEST_FLAG } from
 import type { Config } from '../shared/config.js';
 import type { Counters } from '../shared/counters.js';
 import { createForgottenUsers } from '../shared/forgotten-users.js';
-import { INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
+import { ENCODER_YOUNG_MIB, INLINE_BODY_MAX_BYTES } from '../shared/limits.js';
 import type { Logger } from '../shared/log.js';
 import type { EncoderTask } from '../workers/encoder/worker.js';
 import { type AnswerSink, bodyFingerprint, EncoderChannel, type RequestHead } from './encoder.js';
@@ -77,6 +77,7 @@ export class Encoders {
       // The task waits on its own doorbell; Piscina has nothing to wake it for.
       atomics: 'disabled',
       recordTiming: false,
+      resourceLimits: { maxYoungGenerationSizeMb: ENCODER_YOUNG_MIB },
     });
     for (let index = 0; index < config.encoderThreads; index += 1) this.#start(index);
   }

@@ -10,7 +10,7 @@ import {
 import { monotonicMs } from '../shared/clock.js';
 import type { Config } from '../shared/config.js';
 import { Doorbell, Sleeper } from '../shared/doorbell.js';
-import { SEGMENTS_MAX } from '../shared/limits.js';
+import { SEGMENTS_MAX, THREAD_YOUNG_MIB } from '../shared/limits.js';
 import type { LogWorkerData } from '../workers/flusher/log-worker.js';
 import type { ShipWorkerData } from '../workers/flusher/ship-worker.js';
 import type { RollWorkerData } from '../workers/roller/roll-worker.js';
@@ -121,6 +121,7 @@ export class Flusher {
       workerData: data,
       transferList: [data.shipped, data.stop],
       name: 'penstock-roller',
+      resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MIB },
     });
     this.#rollWorker = worker;
     worker.on('error', (error) => this.#events.rollerDied(error));
@@ -235,6 +236,7 @@ export class Flusher {
       workerData,
       transferList,
       name: `penstock-${thread}`,
+      resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MIB },
     });
     worker.on('error', (error) => this.#events.died(thread, error));
     worker.on('exit', () => {

@@ -22,6 +22,13 @@ export const BULK_BODIES_MAX_BYTES = 2 * 1024 * 1024;
 /** Head of a request record and the longest `Idempotency-Key` that is looked at. */
 const REQUEST_HEAD_MAX_BYTES = 512;
 
+/**
+ * What V8 may take for short-lived objects, MiB: of an encoder, and of a thread that makes few. By itself it takes three times
+ * as much before it collects any (290 instead of 310 MiB for the process at 33 000 events/s, at the same CPU).
+ */
+export const ENCODER_YOUNG_MIB = 32;
+export const THREAD_YOUNG_MIB = 16;
+
 /** Encoded rows on their way to the log thread. */
 export const ROWS_RING_BYTES = 4 * 1024 * 1024;
 /** Rows travel in records of about this size: one system call's worth, and small enough to come by often. */
