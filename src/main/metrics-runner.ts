@@ -118,7 +118,7 @@ export class MetricsRunner {
     return readMetricsAnswer(ask.question, rows, asOf);
   }
 
-  /** Other questions may be answered from rollups at the same time: a `as_of` that those have not reached would be news to them. */
+  /** Other questions may be answered from rollups at the same time: an `as_of` that those have not reached would be news to them. */
   #asOfRaw(reason: RawReason): number {
     const { asOfShipped, asOfRolled } = this.#sources;
     if (reason !== 'behind') return Math.min(asOfShipped(), asOfRolled());
