@@ -1,17 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readMetricsAnswer } from '../../../../src/shared/metrics/answer.js';
-import { encodeCursor, type MetricsQuestion, parseMetricsQuestion } from '../../../../src/shared/metrics/parameters.js';
-
-const QUESTION: MetricsQuestion = {
-  eventName: 'a',
-  from: 3600,
-  to: 7200,
-  channel: 'web',
-  groupBy: ['hour', 'channel'],
-  limit: 2,
-  after: [5, 7, 'web'],
-};
+import { encodeCursor, parseMetricsQuestion } from '../../../../src/shared/metrics/parameters.js';
+import { SECOND_PAGE as QUESTION } from '../../../support/second-page.js';
 
 test('a row beyond the page becomes a cursor behind the last row of the page', () => {
   const rows = [

@@ -3,17 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { MetricsQuestion } from '../../../../src/shared/metrics/parameters.js';
 import { buildRawStatement } from '../../../../src/shared/metrics/raw-statement.js';
+import { SECOND_PAGE as QUESTION } from '../../../support/second-page.js';
 
 const LIMITS = { timeoutMs: 1500 };
-const QUESTION: MetricsQuestion = {
-  eventName: 'a',
-  from: 3600,
-  to: 7200,
-  channel: 'web',
-  groupBy: ['hour', 'channel'],
-  limit: 2,
-  after: [5, 7, 'web'],
-};
 
 test('no value that a client sent is in the text of the query', () => {
   const { query } = buildRawStatement('db', QUESTION, LIMITS);
