@@ -7,7 +7,7 @@
  * an existing build is kept.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const ASSETS = ['swagger-ui.css', 'swagger-ui-bundle.js'];
@@ -24,15 +24,19 @@ function findCompiler() {
 async function bundle(module) {
   try {
     const esbuild = await import('esbuild');
-    const files = { entryPoints: [at(`src/${module}.ts`)], outfile: at(`dist/src/${module}.js`) };
-    await esbuild.build({
-      ...files,
+    const file = at(`dist/src/${module}.js`);
+    const options = {
       bundle: true,
       platform: 'node',
       format: 'esm',
       target: 'node20',
       logLevel: 'silent',
-    });
+      write: false,
+    };
+    const { outputFiles } = await esbuild.build({ entryPoints: [at(`src/${module}.ts`)], ...options });
+    // A service of this build may be starting just now: it finds the old file or the new one, never half of it.
+    writeFileSync(`${file}.new`, outputFiles[0].contents);
+    renameSync(`${file}.new`, file);
   } catch (error) {
     console.error(`build: ${module} is not bundled: ${error instanceof Error ? error.message : String(error)}`);
   }
