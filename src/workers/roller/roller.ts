@@ -78,6 +78,11 @@ const LEDGER_IDLE_MS = 2_000;
 const OTHERS_MS = 60_000;
 /** How often it is looked through as a whole. */
 const LEDGER_WHOLE_MS = 10 * 60_000;
+/**
+ * As many times as long are own batches left to another roller that commits all the time: of a backlog it notes nothing until the end, and
+ * two that work on it undo each other's steps.
+ */
+const PATIENCE = 12;
 /** Ranges that one statement reads: each is a condition. */
 const RANGES_MAX = 20;
 /** How long ago what is pending was received, µs, where nothing is behind. */
@@ -204,7 +209,7 @@ export class Roller {
     await this.#readLedger();
     await this.#dropRolled();
     this.#checkCaughtUp();
-    return monotonicMs() - this.#ownSince < this.#limits.leaveToOthersMs;
+    return monotonicMs() - this.#ownSince < PATIENCE * this.#limits.leaveToOthersMs;
   }
 
   async #dropRolled(): Promise<void> {
