@@ -38,7 +38,8 @@ async function bundle(module) {
     writeFileSync(`${file}.new`, outputFiles[0].contents);
     renameSync(`${file}.new`, file);
   } catch (error) {
-    console.error(`build: ${module} is not bundled: ${error instanceof Error ? error.message : String(error)}`);
+    const [reason] = String(error).split('\n');
+    console.error(`build: ${module} is not bundled, a start takes a second longer: ${reason}`);
   }
 }
 

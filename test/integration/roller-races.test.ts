@@ -6,7 +6,8 @@ import { Fence, FenceBroken } from '../../src/workers/roller/fence.js';
 import type { RowGroup } from '../../src/workers/roller/rows.js';
 import { UserNumbers } from '../../src/workers/roller/user-numbers.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
-import { event, newRoller, settle, ship } from '../support/rolling.js';
+import { insertRows } from '../support/metrics-server.js';
+import { batchOf, event, newRoller, settle, ship } from '../support/rolling.js';
 import { rollupFaults } from '../support/rollup-check.js';
 
 /** Invariant 3 in the rollup: of two rollers at the same moment one does not take place. */
@@ -132,4 +133,29 @@ test('a roller that was stalled for longer than tokens live adds nothing', async
     assert.deepEqual(await faults(database), []);
     assert.equal(await one(`SELECT count() - uniqExact(uid) FROM ${database}.rollup_users`), 0);
   }
+});
+
+test('own batches are left to a roller that commits all the time, and rolled when it is gone', async () => {
+  const { client } = clickhouse;
+  const database = await clickhouse.newDatabase();
+  const leader = newRoller(client, database);
+  const follower = newRoller(client, database, { leaveToOthersMs: 2_500 });
+  await settle(leader);
+  leader.roller.offer(await ship(client, database, [event()]));
+  await settle(leader);
+  await follower.roller.step();
+  // Never in the ledger: the leader cannot roll it.
+  const rows = [event({ user_id: 'bert' })];
+  await insertRows(client, database, rows);
+  follower.roller.offer(batchOf(rows));
+  const from = performance.now();
+  while (performance.now() - from < 4_000) {
+    leader.roller.offer(await ship(client, database, [event()]));
+    await leader.roller.step();
+    assert.equal(await follower.roller.step(), false);
+  }
+  assert.equal(follower.counters.get('rollCommits'), 0);
+  while (follower.counters.get('rollCommits') === 0) await follower.roller.step();
+  await settle(follower);
+  assert.deepEqual(await faults(database), []);
 });
