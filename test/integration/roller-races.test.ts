@@ -7,7 +7,7 @@ import type { RowGroup } from '../../src/workers/roller/rows.js';
 import { UserNumbers } from '../../src/workers/roller/user-numbers.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import { insertRows } from '../support/metrics-server.js';
-import { batchOf, event, newRoller, settle, ship } from '../support/rolling.js';
+import { batchOf, event, newRoller, numberFrom, settle, ship } from '../support/rolling.js';
 import { rollupFaults } from '../support/rollup-check.js';
 
 /** Invariant 3 in the rollup: of two rollers at the same moment one does not take place. */
@@ -17,16 +17,6 @@ before(async () => {
   clickhouse = await startTestClickHouse();
 });
 after(() => clickhouse.stop());
-
-async function faults(database: string): Promise<string[]> {
-  return rollupFaults(clickhouse.client, database);
-}
-
-async function one(query: string): Promise<number> {
-  const result = await clickhouse.client.query({ query, format: 'JSONCompactEachRow' });
-  const [row] = await result.json<[string]>();
-  return Number(row?.[0]);
-}
 
 /** Lets through, or holds whoever comes until it is opened. */
 class Turnstile {
@@ -130,8 +120,11 @@ test('a roller that was stalled for longer than tokens live adds nothing', async
     gate.open();
     await step;
     await settle(stalled);
-    assert.deepEqual(await faults(database), []);
-    assert.equal(await one(`SELECT count() - uniqExact(uid) FROM ${database}.rollup_users`), 0);
+    assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
+    assert.equal(
+      await numberFrom(clickhouse.client, `SELECT count() - uniqExact(uid) FROM ${database}.rollup_users`),
+      0,
+    );
   }
 });
 
@@ -157,5 +150,5 @@ test('own batches are left to a roller that commits all the time, and rolled whe
   assert.equal(follower.counters.get('rollCommits'), 0);
   while (follower.counters.get('rollCommits') === 0) await follower.roller.step();
   await settle(follower);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });

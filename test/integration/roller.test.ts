@@ -4,7 +4,7 @@ import { tableName } from '../../src/shared/clickhouse/client.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import type { EventRow } from '../support/metrics-model.js';
 import { insertRows } from '../support/metrics-server.js';
-import { again, batchOf, event, newRoller, note, receiving, settle, ship } from '../support/rolling.js';
+import { again, batchOf, event, newRoller, numberFrom, note, receiving, settle, ship } from '../support/rolling.js';
 import { rollupFaults } from '../support/rollup-check.js';
 
 /** Invariant 3 in the rollup: every cell equals the raw rows, whoever rolled, however often, and whatever failed meanwhile. */
@@ -16,16 +16,6 @@ before(async () => {
 after(() => clickhouse.stop());
 
 const DAY_MS = 86_400_000;
-async function faults(database: string): Promise<string[]> {
-  return rollupFaults(clickhouse.client, database);
-}
-
-async function one(query: string): Promise<number> {
-  const result = await clickhouse.client.query({ query, format: 'JSONCompactEachRow' });
-  const [row] = await result.json<[string]>();
-  return Number(row?.[0]);
-}
-
 test('events are counted once, in every cell they belong to', async () => {
   const database = await clickhouse.newDatabase();
   const rolling = newRoller(clickhouse.client, database);
@@ -42,9 +32,12 @@ test('events are counted once, in every cell they belong to', async () => {
     await ship(clickhouse.client, database, [...rows.map((row) => again(row)), event({ user_id: 'carl' })]),
   );
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   assert.equal(
-    await one(`SELECT sum(total) FROM ${database}.rollup WHERE level = 3 AND event_name = '' AND channel = ''`),
+    await numberFrom(
+      clickhouse.client,
+      `SELECT sum(total) FROM ${database}.rollup WHERE level = 3 AND event_name = '' AND channel = ''`,
+    ),
     5,
   );
   assert.equal(rolling.rolled.length, 2);
@@ -60,10 +53,10 @@ test('one commit is one part', async () => {
   );
   rolling.roller.offer(await ship(clickhouse.client, database, rows));
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   const parts = `SELECT count() FROM system.parts WHERE database = '${database}' AND table = 'rollup' AND active`;
-  assert.equal(await one(parts), rolling.counters.get('rollCommits'));
-  assert.ok((await one(`SELECT count() FROM ${database}.rollup`)) > 70_000);
+  assert.equal(await numberFrom(clickhouse.client, parts), rolling.counters.get('rollCommits'));
+  assert.ok((await numberFrom(clickhouse.client, `SELECT count() FROM ${database}.rollup`)) > 70_000);
 });
 
 test('what was in the table before there was a ledger is rolled, in chunks', async () => {
@@ -78,7 +71,7 @@ test('what was in the table before there was a ledger is rolled, in chunks', asy
     rows.slice(0, 500).map((row) => again(row)),
   );
   await settle(newRoller(clickhouse.client, database));
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });
 
 test('a later version with another user or channel counts instead, once its day is rebuilt', async () => {
@@ -96,16 +89,18 @@ test('a later version with another user or channel counts instead, once its day 
   rolling.roller.offer(await ship(clickhouse.client, database, changed));
   // Before the commit that leaves them out, there is an exception.
   await rolling.roller.step();
-  assert.ok((await one(`SELECT count() FROM ${database}.rollup_exceptions WHERE done = 0`)) >= 2);
+  assert.ok(
+    (await numberFrom(clickhouse.client, `SELECT count() FROM ${database}.rollup_exceptions WHERE done = 0`)) >= 2,
+  );
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   assert.equal(rolling.counters.get('rollOpenDays'), 0);
   // And again, on top of a rebuilt day.
   rolling.roller.offer(
     await ship(clickhouse.client, database, [again(first, { user_id: 'user 39' }), event(), again(second)]),
   );
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });
 
 test('a batch whose instance never came back is rolled from its intent, and once more when it did', async () => {
@@ -116,13 +111,13 @@ test('a batch whose instance never came back is rolled from its intent, and once
   await insertRows(clickhouse.client, database, rows.slice(0, 1));
   await note(clickhouse.client, database, lost, 'intent', 400);
   await settle(newRoller(clickhouse.client, database));
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   // Its log comes back after all, and completes.
   await insertRows(clickhouse.client, database, rows);
   await note(clickhouse.client, database, lost, 'completion');
   const rolling = newRoller(clickhouse.client, database);
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   assert.equal(rolling.counters.get('rollPendingSegments'), 0);
 });
 
@@ -146,8 +141,8 @@ test('one roller leaves it to the other, is told what is rolled, and takes over 
   // The leader is gone. What a third instance shipped is found in the ledger.
   await ship(clickhouse.client, database, [event({ user_id: 'carl' })]);
   while (follower.counters.get('rollCommits') === 0) await follower.roller.step();
-  assert.deepEqual(await faults(database), []);
-  assert.equal(await one(`SELECT max(commits) FROM ${database}.rollup`), 3);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
+  assert.equal(await numberFrom(clickhouse.client, `SELECT max(commits) FROM ${database}.rollup`), 3);
 });
 
 test('event names and users beyond the bounds make exceptions, and nothing else wrong', async () => {
@@ -157,10 +152,13 @@ test('event names and users beyond the bounds make exceptions, and nothing else 
   const rows = Array.from({ length: 9 }, (_, i) => event({ event_name: `name ${i % 3}`, user_id: `user ${i}` }));
   rolling.roller.offer(await ship(clickhouse.client, database, rows));
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   rolling.roller.offer(await ship(clickhouse.client, database, [event({ event_name: 'one too many' })]));
   await settle(rolling);
-  assert.equal(await one(`SELECT count() FROM ${database}.rollup_exceptions WHERE reason = 'names'`), 1);
+  assert.equal(
+    await numberFrom(clickhouse.client, `SELECT count() FROM ${database}.rollup_exceptions WHERE reason = 'names'`),
+    1,
+  );
   rolling.roller.offer(
     await ship(
       clickhouse.client,
@@ -170,7 +168,7 @@ test('event names and users beyond the bounds make exceptions, and nothing else 
   );
   await settle(rolling);
   const days = `SELECT count() FROM ${database}.rollup_exceptions WHERE reason = 'users' AND event_name IN ('', 'name 1')`;
-  assert.equal(await one(days), 2);
+  assert.equal(await numberFrom(clickhouse.client, days), 2);
 });
 
 test('two rollers at once, on different hours of one day: one of them does not take place, and comes again', async () => {
@@ -188,7 +186,7 @@ test('two rollers at once, on different hours of one day: one of them does not t
   }
   await settle(one_);
   await settle(two);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });
 
 test('instances whose clocks are hours apart', async () => {
@@ -203,7 +201,7 @@ test('instances whose clocks are hours apart', async () => {
       await ship(clickhouse.client, database, [...from(skewMs), event({ received_at: receiving.us + skewMs * 1_000 })]),
     );
     await settle(rolling);
-    assert.deepEqual(await faults(database), []);
+    assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
   }
   // An older machine's version of an event comes later, but does not count.
   const [first] = rows as [EventRow];
@@ -213,5 +211,5 @@ test('instances whose clocks are hours apart', async () => {
     ]),
   );
   await settle(rolling);
-  assert.deepEqual(await faults(database), []);
+  assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });

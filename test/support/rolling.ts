@@ -115,3 +115,10 @@ export function again(row: EventRow, fields: Partial<EventRow> = {}): EventRow {
   receiving.us += 1_000;
   return { ...row, received_at: receiving.us, ...fields };
 }
+
+/** What a query of one number answers. */
+export async function numberFrom(client: ClickHouseClient, query: string): Promise<number> {
+  const result = await client.query({ query, format: 'JSONCompactEachRow' });
+  const [row] = await result.json<[string]>();
+  return Number(row?.[0]);
+}

@@ -51,8 +51,8 @@ export async function readPending(
   );
 }
 
-/** Batches whose rows may be in ClickHouse by now, in part, although nobody has said that they are. */
-export async function readUnderWay(
+/** Batches whose rows may be in ClickHouse by now, in part or whole, and which are not rolled, whoever has been told of them. */
+export async function readUnrolled(
   client: ClickHouseClient,
   database: string,
   signal: AbortSignal,
@@ -60,7 +60,9 @@ export async function readUnderWay(
   return await readBatches(
     client,
     `SELECT token, ${BATCH_COLUMNS} FROM ${tableName(database, 'segments')}
-    WHERE at > now64(6) - INTERVAL ${ORPHAN_SECONDS} SECOND GROUP BY token HAVING max(state != 'intent') = 0 FORMAT RowBinary`,
+    WHERE at > now64(6) - INTERVAL ${ORPHAN_SECONDS} SECOND
+      AND sipHash128(token) NOT IN (SELECT sipHash128(token) FROM ${tableName(database, 'rolled_segments')})
+    GROUP BY token HAVING max(state = 'refused') = 0 FORMAT RowBinary`,
     signal,
   );
 }

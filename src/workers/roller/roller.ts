@@ -18,7 +18,7 @@ import {
   partsOfWindow,
   readPending,
   readRolled,
-  readUnderWay,
+  readUnrolled,
   type ReceivedRange,
   receivedIn,
   rangesToTheEnd,
@@ -293,12 +293,13 @@ export class Roller {
   async #rollNext(): Promise<boolean> {
     const { client, database, signal } = this.#options;
     const { windowRows } = this.#limits;
-    const uncounted = [...this.#pending.values()].filter(({ token }) => !this.#counted.has(token));
     if (this.#pending.size === 0) return false;
+    const isUncounted = ({ token }: ShippedBatch): boolean => !this.#counted.has(token);
+    const uncounted = [...this.#pending.values()].filter(isUncounted);
     const tokens = [...this.#pending.keys()];
-    // A row of what is counted may have been replaced by one of a batch that is still on its way.
-    const underWay = this.#counted.size > 0 ? await readUnderWay(client, database, signal) : [];
-    const ranges = rangesToTheEnd([...uncounted, ...underWay]);
+    // A row of what is counted may have been replaced by one of a batch that is on its way, or that nobody has announced yet.
+    const others = this.#counted.size > 0 ? (await readUnrolled(client, database, signal)).filter(isUncounted) : [];
+    const ranges = rangesToTheEnd([...uncounted, ...others]);
     if (await this.#fits(ranges, uncounted)) {
       if (ranges.length > 0) await this.#countReceived(ranges);
       await noteRolled(client, database, tokens, signal);
