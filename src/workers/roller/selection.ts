@@ -4,7 +4,7 @@ import { quoteText } from './rows.js';
 export interface Selection {
   /** Of `events`. */
   readonly rows: string;
-  /** Of `rollup`, level by level. */
+  /** Of `rollup`, beside the level. */
   readonly cells: string;
   /** SQL of the entries of a cell that belong to it, and perhaps some of other event names. */
   readonly entries: string;

@@ -1,5 +1,6 @@
 import type { NamedSecond } from './selection.js';
 
+/** A second that a step has rows of. */
 export interface Slice extends NamedSecond {
   /** Rows of it at hand. */
   rows: number;

@@ -1,145 +1,28 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
-import { nodeFileSystem, type WalFileSystem } from '../../../../../src/workers/flusher/wal/file-system.js';
 import {
   crcSeed,
   encodeFrameHead,
   encodeSegmentHead,
   FRAME_HEAD_BYTES,
   frameBytes,
-  ROW_FORMAT_VERSION,
   SEGMENT_HEAD_BYTES,
-  segmentName,
   WAL_FORMAT_VERSION,
 } from '../../../../../src/workers/flusher/wal/format.js';
-import { createdAtMs, scanSegment, type SegmentScan } from '../../../../../src/workers/flusher/wal/segment-reader.js';
-import { SegmentWriter } from '../../../../../src/workers/flusher/wal/segment-writer.js';
+import { createdAtMs } from '../../../../../src/workers/flusher/wal/segment-reader.js';
 import { tries } from '../../../../support/property.js';
-import { temporaryDirectory } from '../../../../support/wal.js';
-
-const SEGMENT_ID = 0x1122334455667788n;
-const EPOCH = 0x99aabbccddeeff01n;
-
-/** What is read back at once need not outlive the machine, and a sync takes longer than the rest of a test. */
-const unsynced: WalFileSystem = { ...nodeFileSystem, syncData: () => undefined, syncDirectory: () => undefined };
-
-interface Frame {
-  readonly start: number;
-  readonly end: number;
-  readonly payload: Buffer;
-  readonly rows: number;
-  /** How far the file was synced when it was written. */
-  readonly synced: number;
-}
-
-interface Segment {
-  readonly bytes: Buffer;
-  /** With the empty one that seals it, where it is sealed. */
-  readonly frames: readonly Frame[];
-}
-
-/** Writes a segment as the log does: one frame a group, each synced before the next is written. */
-function writeSegment(directory: string, payloads: readonly Uint8Array[], sealed: boolean): Segment {
-  rmSync(join(directory, segmentName(1)), { force: true });
-  const writer = new SegmentWriter(unsynced, directory, { ordinal: 1, segmentId: SEGMENT_ID, epoch: EPOCH });
-  const frames: Frame[] = [];
-  let sequence = 0n;
-  let at = SEGMENT_HEAD_BYTES;
-  const note = (payload: Buffer, rows: number): void => {
-    frames.push({ start: at, end: at + frameBytes(payload.length), payload, rows, synced: at });
-    at += frameBytes(payload.length);
-  };
-  payloads.forEach((payload, index) => {
-    const rows = index + 1;
-    writer.append([payload], payload.length, rows, sequence, 1_700_000_000_000 + index);
-    note(Buffer.from(payload), rows);
-    sequence += BigInt(rows);
-  });
-  if (sealed) {
-    writer.seal(sequence, 1_700_000_001_000);
-    note(Buffer.alloc(0), 0);
-  } else {
-    writer.abandon();
-  }
-  return { bytes: readFileSync(writer.file), frames };
-}
-
-function smallSegment(directory: string, sealed: boolean): Segment {
-  const payloads = ['a', 'two rows', 'a frame of some length that is no multiple of eight', '0123456789abcdef', 'last'];
-  return writeSegment(
-    directory,
-    payloads.map((text) => Buffer.from(text)),
-    sealed,
-  );
-}
-
-interface Expected {
-  readonly payloads: readonly Buffer[];
-  readonly damages: readonly { offset: number; bytes: number }[];
-  readonly tear: { offset: number; bytes: number } | undefined;
-}
-
-/**
- * The rule in words (docs/wal-format.md), told again from the frames that were written and which of them are whole: a
- * stretch of bad frames is damage where a whole frame behind it was written when the file was synced beyond it; else
- * everything from there on is a tear.
- */
-function expectedOf({ frames }: Segment, size: number, whole: (frame: Frame) => boolean): Expected {
-  const payloads: Buffer[] = [];
-  const damages: { offset: number; bytes: number }[] = [];
-  for (let i = 0; i < frames.length;) {
-    const frame = frames[i];
-    if (frame === undefined || frame.start >= size) break;
-    if (whole(frame)) {
-      if (frame.rows > 0) payloads.push(frame.payload);
-      i += 1;
-      continue;
-    }
-    const behind = frames.slice(i + 1);
-    const next = behind.find(whole);
-    if (next === undefined || !behind.some((later) => whole(later) && later.synced > frame.start)) {
-      return { payloads, damages, tear: { offset: frame.start, bytes: size - frame.start } };
-    }
-    damages.push({ offset: frame.start, bytes: next.start - frame.start });
-    i = frames.indexOf(next);
-  }
-  return { payloads, damages, tear: undefined };
-}
-
-interface Scanned {
-  readonly scan: SegmentScan;
-  readonly payloads: readonly Buffer[];
-}
-
-function scanBytes(file: string, bytes: Uint8Array): Scanned {
-  // Over what is there, then cut: emptying a file first makes some file systems write it out at once.
-  writeFileSync(file, bytes, { flag: existsSync(file) ? 'r+' : 'w' });
-  truncateSync(file, bytes.length);
-  const payloads: Buffer[] = [];
-  const scan = scanSegment(file, (payload) => payloads.push(Buffer.from(payload)));
-  return { scan, payloads };
-}
-
-function assertScan({ scan, payloads }: Scanned, expected: Expected, what: string): void {
-  if (scan.kind !== 'segment') assert.fail(`${what}: ${scan.kind}`);
-  assert.deepEqual(payloads, expected.payloads, what);
-  assert.deepEqual(scan.damages, expected.damages, what);
-  assert.deepEqual(scan.tear, expected.tear, what);
-  assert.equal(scan.frames.length, expected.payloads.length, what);
-  assert.equal(
-    scan.bytes,
-    expected.payloads.reduce((sum, { length }) => sum + length, 0),
-    what,
-  );
-}
-
-function scratch(t: TestContext): { directory: string; file: string } {
-  const directory = temporaryDirectory(t);
-  return { directory, file: join(directory, segmentName(1)) };
-}
+import {
+  SEGMENT_ID,
+  EPOCH,
+  type Frame,
+  writeSegment,
+  smallSegment,
+  expectedOf,
+  scanBytes,
+  assertScan,
+  scratch,
+} from '../../../../support/segments.js';
 
 test('a segment is read as it was written, its sequences without gap or overlap', (t) => {
   const { directory, file } = scratch(t);
@@ -368,61 +251,4 @@ test('a frame larger than the reader’s first buffer is read whole', (t) => {
   bytes[2 * 1024 * 1024] = (bytes[2 * 1024 * 1024] ?? 0) ^ 1;
   const whole = ({ payload: rows }: Frame): boolean => rows.length < 1000;
   assertScan(scanBytes(file, bytes), expectedOf(segment, bytes.length, whole), 'large and damaged');
-});
-
-test('a segment of a newer release is refused by its version, whatever is in it', (t) => {
-  const { directory, file } = scratch(t);
-  const { bytes } = smallSegment(directory, true);
-  for (const [version, rowFormat] of [
-    [WAL_FORMAT_VERSION + 1, ROW_FORMAT_VERSION],
-    [WAL_FORMAT_VERSION, ROW_FORMAT_VERSION + 1],
-  ] as const) {
-    encodeSegmentHead({
-      version,
-      rowFormat,
-      segmentId: SEGMENT_ID,
-      epoch: EPOCH,
-      ordinal: 1,
-      createdAtMs: 5,
-      recycled: false,
-    }).copy(bytes);
-    const newer = Math.max(version, rowFormat);
-    assert.deepEqual(scanBytes(file, bytes), { scan: { kind: 'newer', version: newer }, payloads: [] });
-    assert.equal(createdAtMs(file), 1);
-  }
-});
-
-test('a file no longer than a head that holds none is unborn, a longer one headless', (t) => {
-  const { file } = scratch(t);
-  for (const size of [0, 1, 63, 64]) assert.deepEqual(scanBytes(file, Buffer.alloc(size)).scan, { kind: 'unborn' });
-  for (const size of [65, 200, 5000]) {
-    assert.deepEqual(scanBytes(file, Buffer.alloc(size)).scan, { kind: 'headless', bytes: size });
-  }
-});
-
-test('a file that grows or shrinks under the reader throws nothing', (t) => {
-  const { directory, file } = scratch(t);
-  const segment = writeSegment(
-    directory,
-    [Buffer.alloc(100, 1), Buffer.alloc(2_000_000, 2), Buffer.alloc(100, 3)],
-    false,
-  );
-  writeFileSync(file, segment.bytes);
-  let seen = 0;
-  const shrunk = scanSegment(file, () => {
-    seen += 1;
-    if (seen === 1) truncateSync(file, 1_000_000);
-  });
-  if (shrunk.kind !== 'segment') assert.fail(shrunk.kind);
-  assert.deepEqual([seen, shrunk.frames.length], [1, 1]);
-  writeFileSync(file, segment.bytes);
-  const grown = scanSegment(file, () => appendFileSync(file, 'more'));
-  if (grown.kind !== 'segment') assert.fail(grown.kind);
-  assert.deepEqual([grown.frames.length, grown.tear], [3, undefined]);
-});
-
-test('a file that is not there is the caller’s to explain', (t) => {
-  const { file } = scratch(t);
-  assert.throws(() => scanSegment(file), { code: 'ENOENT' });
-  assert.equal(createdAtMs(file), 1);
 });
