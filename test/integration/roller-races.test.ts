@@ -84,7 +84,7 @@ function stalledAt(gate: Turnstile, table: string): ClickHouseClient {
   return new Proxy(clickhouse.client, {
     get(target, property) {
       const value: unknown = Reflect.get(target, property);
-      if (property !== 'command' || typeof value !== 'function') return value;
+      if ((property !== 'command' && property !== 'exec') || typeof value !== 'function') return value;
       return async (request: { readonly query: string }): Promise<unknown> => {
         if (request.query.includes(`INSERT INTO ${table}`)) await gate.pass();
         return Reflect.apply(value, target, [request]) as unknown;

@@ -1,6 +1,8 @@
+import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import type { Deltas, GenerationOf } from './deltas.js';
+import { DELTA_COLUMNS, type Deltas, type GenerationOf, type Hour } from './deltas.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
 import { quoteText, READ_SETTINGS } from './rows.js';
@@ -12,8 +14,16 @@ import { oneBlock } from './user-numbers.js';
  * commits says.
  */
 
-const DELTA_COLUMNS =
-  'event_name String, channel String, minute UInt32, generation UInt64, all_generation UInt64, entries Array(UInt64)';
+/** What a commit writes: `select` gives rows of COLUMNS, and reads `input` where there is one. */
+export interface CommitStatement {
+  readonly select: string;
+  /** At most so many. */
+  readonly rows: number;
+  /** RowBinary. */
+  readonly input?: Buffer;
+}
+
+const COLUMNS = 'level, event_name, channel, bucket, generation, total, uniques, commits, users, entries';
 
 const { minute: MINUTE, hour: HOUR, day: DAY, fiveDays: FIVE_DAYS } = LEVEL;
 
@@ -21,20 +31,38 @@ const { minute: MINUTE, hour: HOUR, day: DAY, fiveDays: FIVE_DAYS } = LEVEL;
 const NONE = 'toInt64(0)';
 const NO_COMMIT = 'toUInt64(0)';
 const NO_ENTRIES = 'emptyArrayUInt64()';
+/** Hours that a statement names one by one; of more, it reads all between the first and the last. */
+const HOURS_NAMED_MAX = 2_000;
 
 /**
  * The cells that the delta of an hour goes into: level, event name, channel, bucket, generation. Those of five days are not made
  * anew with a day: they stay in the first generation, and whoever asks for a rebuilt day does not read them.
  */
 function cellsOfHour(name: string, generation: string): string[] {
-  return [`''`, 'of_channel'].flatMap((channel) => [
-    `(${HOUR}, ${name}, ${channel}, hour, ${generation})`,
-    `(${DAY}, ${name}, ${channel}, intDiv(hour, 24), ${generation})`,
-    `(${FIVE_DAYS}, ${name}, ${channel}, intDiv(hour, 120), toUInt64(0))`,
+  return [`''`, 'channel'].flatMap((channel) => [
+    `(${HOUR}, ${name}, ${channel}, bucket, ${generation})`,
+    `(${DAY}, ${name}, ${channel}, intDiv(bucket, 24), ${generation})`,
+    `(${FIVE_DAYS}, ${name}, ${channel}, intDiv(bucket, 120), toUInt64(0))`,
   ]);
 }
 
-/** SQL of the row that counts a commit, with the columns of `rollup` in order. */
+/** SQL that is true of the cells of these hours, and may be of others. */
+function isAmong(hours: readonly Hour[]): string {
+  if (hours.length > HOURS_NAMED_MAX) {
+    const buckets = hours.map(({ hour }) => hour);
+    const least = buckets.reduce((least, bucket) => Math.min(least, bucket));
+    return `bucket BETWEEN ${least} AND ${buckets.reduce((most, bucket) => Math.max(most, bucket))}`;
+  }
+  const keys = new Set<string>();
+  for (const { eventName, channel, hour } of hours) {
+    for (const name of ['', eventName]) {
+      for (const of of ['', channel]) keys.add(`(${quoteText(name)}, ${quoteText(of)}, ${hour})`);
+    }
+  }
+  return `(event_name, channel, bucket) IN (${[...keys].join(', ')})`;
+}
+
+/** SQL of the row that counts a commit, with COLUMNS. */
 export function commitRow(fence: Fence): string {
   return `SELECT ${LEVEL.commits}, ${quoteText(fence.roller)}, '', toUInt32(0), toUInt64(0), ${NONE}, ${NONE}, toUInt64(${fence.commits + 1}),
     bitmapBuild(emptyArrayUInt32()), ${NO_ENTRIES}`;
@@ -47,59 +75,54 @@ export function commitStatement(
   generationOf: GenerationOf,
   fence: Fence,
   allNames: boolean,
-): { readonly query: string; readonly rows: number } {
-  const table = tableName(database, 'rollup');
-  const { rows, bytes } = deltas.encode(generationOf);
-  const added = `format(RowBinary, ${quoteText(DELTA_COLUMNS)}, unhex('${bytes.toString('hex')}'))`;
-  const cells = [...cellsOfHour('name', 'of_generation'), ...(allNames ? cellsOfHour(`''`, 'of_all_generation') : [])];
-  const hours = (columns: string): string =>
-    `SELECT event_name AS name, channel AS of_channel, intDiv(minute, 60) AS hour, generation AS of_generation,
-       all_generation AS of_all_generation ${columns} FROM ${added} GROUP BY name, of_channel, hour, of_generation, of_all_generation`;
-  const uids = 'arrayMap(entry -> toUInt32(bitAnd(entry, 0xffffffff)), entries)';
-  // Sorted, a bitmap is built several times as fast.
-  const addedHours = hours(
-    `, toInt64(sum(length(entries))) AS new_total, bitmapBuild(arraySort(groupArrayArray(${uids}))) AS new_users`,
-  );
-  // What is added (src = 1) meets what the hours have (src = 0): uniques is how many users are new to an hour.
-  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users, entries)
-    SELECT * FROM (
-      SELECT ${MINUTE}, event_name, channel, minute, generation, toInt64(length(entries)), ${NONE}, ${NO_COMMIT},
-        bitmapBuild(arraySort(${uids})), entries FROM ${added}
-      UNION ALL
+): CommitStatement {
+  const { minuteRows, hours, bytes } = deltas.encode(generationOf);
+  const cells = [...cellsOfHour('event_name', 'generation'), ...(allNames ? cellsOfHour(`''`, 'all_generation') : [])];
+  // What is added (src = 1) meets what the hours have (src = 0): uniques is how many users are new to an hour. Bitmaps are built once
+  // for all cells they go into; sorted, several times as fast.
+  const select = `SELECT * FROM (
       SELECT cell.1, cell.2, cell.3, cell.4, cell.5, sum(new_total), if(cell.1 = ${HOUR},
           toInt64(bitmapAndnotCardinality(groupBitmapMergeStateIf(new_users, src = 1), groupBitmapMergeStateIf(new_users, src = 0))), ${NONE}),
-        ${NO_COMMIT}, groupBitmapMergeStateIf(new_users, src = 1), ${NO_ENTRIES}
+        ${NO_COMMIT}, groupBitmapMergeStateIf(new_users, src = 1), groupArrayArray(new_entries)
       FROM (
-        SELECT cell, new_total, new_users, 1 AS src FROM (${addedHours}) ARRAY JOIN [${cells.join(', ')}] AS cell
+        SELECT cell, new_total, new_users, new_entries, 1 AS src FROM (
+          SELECT *, toInt64(length(users)) AS new_total, bitmapBuild(arraySort(users)) AS new_users, entries AS new_entries
+          FROM input(${quoteText(DELTA_COLUMNS)}))
+        ARRAY JOIN if(level = ${MINUTE}, [(level, event_name, channel, bucket, generation)], [${cells.join(', ')}]) AS cell
         UNION ALL
-        SELECT (level, event_name::String, channel::String, bucket, generation), ${NONE}, users, 0 FROM ${table}
-        WHERE level = ${HOUR} AND (event_name, channel, bucket) IN (
-          SELECT DISTINCT cell.2, cell.3, cell.4 FROM (${hours('')}) ARRAY JOIN [${cells.join(', ')}] AS cell WHERE cell.1 = ${HOUR})
+        SELECT (level, event_name::String, channel::String, bucket, generation), ${NONE}, users, ${NO_ENTRIES}, 0
+        FROM ${tableName(database, 'rollup')} WHERE level = ${HOUR} AND ${isAmong(hours)}
       )
       GROUP BY cell HAVING max(src) = 1
       UNION ALL ${commitRow(fence)}
     ) WHERE ${fence.condition()}`;
-  return { query, rows: rows * (1 + cells.length) };
+  return { select, rows: minuteRows + hours.length * cells.length + 1, input: bytes };
 }
 
 /** Runs a statement that carries the fence's next commit until it is known to have taken place. */
 export async function commit(
   client: ClickHouseClient,
+  database: string,
   fence: Fence,
-  statement: { readonly query: string; readonly rows: number },
+  { select, rows, input }: CommitStatement,
   signal: AbortSignal,
 ): Promise<void> {
   const next = fence.commits + 1;
+  const body = input === undefined ? [Buffer.from(select)] : [Buffer.from(`${select}\nFORMAT RowBinary\n`), input];
   try {
-    await client.command({
-      query: statement.query,
+    const { stream } = await client.exec({
+      // The rest of the statement comes in the body, before what it reads: an address is of bounded length.
+      query: `INSERT INTO ${tableName(database, 'rollup')} (${COLUMNS})`,
+      values: Readable.from(body, { objectMode: false }),
       abort_signal: signal,
       clickhouse_settings: {
         ...READ_SETTINGS,
-        ...oneBlock(statement.rows),
+        ...oneBlock(rows),
+        input_format_parallel_parsing: 0,
         insert_deduplication_token: `commit-${next}`,
       },
     });
+    await finished(stream.resume());
   } catch (error) {
     // Refused, or done without our knowing: the caller tries again, and finds out by the count.
     const { mine } = await fence.read();

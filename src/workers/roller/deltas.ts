@@ -1,3 +1,4 @@
+import { LEVEL } from './level.js';
 import { RowBinaryWriter } from './row-binary-writer.js';
 
 /**
@@ -11,7 +12,26 @@ export type Entries = number[];
 /** The generation that a day's cells belong to; '' is all event names. */
 export type GenerationOf = (eventName: string, day: number) => number;
 
+/** Of the rows that `encode` makes: a minute with its entries, or an hour without; `users` has the users of either, with repetitions. */
+export const DELTA_COLUMNS = `level UInt8, event_name String, channel String, bucket UInt32, generation UInt64, all_generation UInt64,
+    users Array(UInt32), entries Array(UInt64)`;
+
+/** An hour that is added to; hours since 1970. */
+export interface Hour {
+  readonly eventName: string;
+  readonly channel: string;
+  readonly hour: number;
+}
+
+export interface EncodedDeltas {
+  readonly minuteRows: number;
+  readonly hours: readonly Hour[];
+  readonly bytes: Buffer;
+}
+
 export const MINUTES_OF_DAY = 1_440;
+const MINUTES_OF_HOUR = 60;
+const HOURS_OF_DAY = 24;
 export const MINUTE_MS = 60_000;
 
 interface Group {
@@ -51,25 +71,54 @@ export class Deltas {
     for (const entry of added) entries.push(entry);
   }
 
-  /** As RowBinary: event_name, channel, minute UInt32, generation UInt64, all_generation UInt64, entries Array(UInt64). */
-  encode(generationOf: GenerationOf): { readonly rows: number; readonly bytes: Buffer } {
+  /**
+   * What the commit's statement reads, as RowBinary of `DELTA_COLUMNS`: a row for each minute, and one for each hour with the users of
+   * all its minutes.
+   */
+  encode(generationOf: GenerationOf): EncodedDeltas {
     const writer = new RowBinaryWriter();
-    let rows = 0;
+    const hours: Hour[] = [];
+    let minuteRows = 0;
     for (const { eventName, channel, minutes } of this.#groups.values()) {
+      const ofHour = new Map<number, Entries[]>();
       for (const [minute, entries] of minutes) {
         if (entries.length === 0) continue;
-        const day = Math.floor(minute / MINUTES_OF_DAY);
-        writer.string(eventName);
-        writer.string(channel);
-        writer.uint32(minute);
-        writer.int64(generationOf(eventName, day));
-        writer.int64(generationOf('', day));
+        writeHead(writer, LEVEL.minute, eventName, channel, minute, Math.floor(minute / MINUTES_OF_DAY), generationOf);
+        writer.lowerWordArray([entries]);
         writer.int64Array(entries);
-        rows += 1;
+        minuteRows += 1;
+        const hour = Math.floor(minute / MINUTES_OF_HOUR);
+        const known = ofHour.get(hour);
+        if (known === undefined) ofHour.set(hour, [entries]);
+        else known.push(entries);
+      }
+      for (const [hour, entries] of ofHour) {
+        writeHead(writer, LEVEL.hour, eventName, channel, hour, Math.floor(hour / HOURS_OF_DAY), generationOf);
+        writer.lowerWordArray(entries);
+        writer.int64Array([]);
+        hours.push({ eventName, channel, hour });
       }
     }
-    return { rows, bytes: writer.bytes() };
+    return { minuteRows, hours, bytes: writer.bytes() };
   }
+}
+
+/** The row of a cell up to its users. */
+function writeHead(
+  writer: RowBinaryWriter,
+  level: number,
+  eventName: string,
+  channel: string,
+  bucket: number,
+  day: number,
+  generationOf: GenerationOf,
+): void {
+  writer.uint8(level);
+  writer.string(eventName);
+  writer.string(channel);
+  writer.uint32(bucket);
+  writer.int64(generationOf(eventName, day));
+  writer.int64(generationOf('', day));
 }
 
 export function entriesOf(cells: Map<number, Entries>, minute: number): Entries {

@@ -57,7 +57,7 @@ async function rebuildName(
   for (const chunk of await chunksOf(client, database, range, signal)) {
     const deltas = await counting.countRange(chunk.range, generationOf);
     await counting.noteKeys(deltas);
-    await commit(client, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
+    await commit(client, database, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
   }
 }
 
@@ -85,12 +85,11 @@ async function rebuildAllNames(
       `SELECT ${LEVEL.generation}, ${quoteText(name)}, '', toUInt32(${day}), toUInt64(${generation}), toInt64(0), toInt64(0), toUInt64(0), bitmapBuild(emptyArrayUInt32()), emptyArrayUInt64()`,
   );
   const hours = `bucket >= ${day * HOURS_OF_DAY} AND bucket < ${(day + 1) * HOURS_OF_DAY}`;
-  const query = `INSERT INTO ${table} (level, event_name, channel, bucket, generation, total, uniques, commits, users, entries)
-    SELECT * FROM (
+  const select = `SELECT * FROM (
       ${cells(LEVEL.hour, hours, 'toInt64(groupBitmapMerge(users))')}
       UNION ALL ${cells(LEVEL.day, `bucket = ${day}`, 'toInt64(0)')}
       UNION ALL ${current.join('\n      UNION ALL ')}
       UNION ALL ${commitRow(fence)}
     ) WHERE ${fence.condition()}`;
-  await commit(client, fence, { query, rows: 1_000_000 }, signal);
+  await commit(client, database, fence, { select, rows: 1_000_000 }, signal);
 }

@@ -342,7 +342,13 @@ export class Roller {
     const { generationOf } = this.#exceptions;
     // Before the commit: a key too many costs a look, one too few a wrong count.
     await this.#counting.noteKeys(deltas);
-    await commit(client, this.#fence, commitStatement(database, deltas, generationOf, this.#fence, true), signal);
+    await commit(
+      client,
+      database,
+      this.#fence,
+      commitStatement(database, deltas, generationOf, this.#fence, true),
+      signal,
+    );
     counters.add('rolledRows', deltas.rows);
     counters.add('rollCommits', 1);
   }

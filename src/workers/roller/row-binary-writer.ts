@@ -10,6 +10,11 @@ export class RowBinaryWriter {
     this.#at += this.#buffer.write(text, this.#at);
   }
 
+  uint8(value: number): void {
+    this.#reserve(1);
+    this.#at = this.#buffer.writeUInt8(value, this.#at);
+  }
+
   uint32(value: number): void {
     this.#reserve(4);
     this.#at = this.#buffer.writeUInt32LE(value, this.#at);
@@ -17,20 +22,34 @@ export class RowBinaryWriter {
 
   int64(value: number): void {
     this.#reserve(8);
-    this.#buffer.writeUInt32LE(value >>> 0, this.#at);
-    this.#buffer.writeInt32LE(Math.floor(value / 2 ** 32), this.#at + 4);
-    this.#at += 8;
+    this.#int64(value);
   }
 
   int64Array(values: readonly number[]): void {
     this.#varint(values.length);
     this.#reserve(values.length * 8);
-    for (const value of values) this.int64(value);
+    for (const value of values) this.#int64(value);
+  }
+
+  /** Array(UInt32) of the lower words of all values. */
+  lowerWordArray(lists: readonly (readonly number[])[]): void {
+    const count = lists.reduce((sum, values) => sum + values.length, 0);
+    this.#varint(count);
+    this.#reserve(count * 4);
+    for (const values of lists) {
+      for (const value of values) this.#at = this.#buffer.writeUInt32LE(value >>> 0, this.#at);
+    }
   }
 
   /** What was written; valid until the next write. */
   bytes(): Buffer {
     return this.#buffer.subarray(0, this.#at);
+  }
+
+  /** Where there is room. */
+  #int64(value: number): void {
+    this.#buffer.writeUInt32LE(value >>> 0, this.#at);
+    this.#at = this.#buffer.writeInt32LE(Math.floor(value / 2 ** 32), this.#at + 4);
   }
 
   #varint(value: number): void {
