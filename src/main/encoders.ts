@@ -18,7 +18,7 @@ import type { Flusher } from './flusher.js';
  */
 
 /** A backlog that an encoder is through with in well under a millisecond. */
-const LITTLE_BYTES = 32 * 1024;
+const LITTLE_BYTES = 128 * 1024;
 /** Bodies remembered because an encoder died of them. */
 const KILLERS_MAX = 256;
 /** From this many deaths on, a body is refused. */
