@@ -1,9 +1,9 @@
-import type { FAILURE_CODES, FlowMemory } from '../shared/channel.js';
+import { type FAILURE_CODES, type FlowMemory, LOG_STATE } from '../shared/channel.js';
 import type { Config } from '../shared/config.js';
 import type { Counters } from '../shared/counters.js';
 import { RequestError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
-import { admit, type AdmissionState, overloaded } from './admission.js';
+import { admit, type AdmissionState, overloaded, type Refusal } from './admission.js';
 import { AnswerRate } from './answer-rate.js';
 import { ApiKeys } from './api-keys.js';
 import type { EncoderChannel } from './encoder.js';
@@ -35,6 +35,11 @@ export class Ingestion {
   /** Ms on the monotonic clock by which the process ends; undefined while it is not shutting down. */
   #drainDeadline: number | undefined;
   #refusing = false;
+  /** Ms on the monotonic clock. */
+  #collectedAt = 0;
+  #isGateFresh = false;
+  /** Of bodies in flight; 0 while nothing may come in. */
+  #bytesUntilRefusal = 0;
 
   constructor(config: Config, flow: FlowMemory, flusher: Flusher, counters: Counters, log: Logger) {
     this.#config = config;
@@ -48,7 +53,7 @@ export class Ingestion {
         const request = this.requests.get(number);
         if (request === undefined) return;
         this.#rate.answered();
-        this.responder.answer(request, { status, body, accepted, refused, code }, performance.now());
+        this.responder.answer(request, { status, body, accepted, refused, code }, this.#collectedAt);
       },
       failed: (number, code) => this.#failed(number, code),
       lost: (channel, culprit) => this.#lost(channel, culprit),
@@ -60,7 +65,7 @@ export class Ingestion {
       encoders: this.encoders,
       keys: this.keys,
       bodyMaxBytes: config.bodyMaxBytes,
-      admit: () => admit(this.#state()),
+      admit: () => this.#admit(),
       hasRoom: () => this.requests.bytes < config.inFlightMaxBytes,
       overloaded: () => overloaded(this.#state()),
     });
@@ -78,7 +83,9 @@ export class Ingestion {
 
   /** Called whenever main is woken: passes on all that is due. */
   collect(): void {
+    this.#collectedAt = performance.now();
     this.encoders.collect();
+    this.responder.publish();
     this.intake.pump();
   }
 
@@ -91,6 +98,7 @@ export class Ingestion {
   /** From now on every new request is refused with `draining`. */
   refuseNew(): void {
     this.#refusing = true;
+    this.#isGateFresh = false;
   }
 
   /** Why nothing new is taken while the process ends; undefined before. */
@@ -107,6 +115,25 @@ export class Ingestion {
 
   stop(): void {
     clearInterval(this.#rateTimer);
+  }
+
+  /** What cannot change within an event-loop turn, or need not be known at once, is looked at once a turn. */
+  #admit(): Refusal | undefined {
+    if (!this.#isGateFresh) this.#refreshGate();
+    if (this.requests.open < this.#config.inFlightMaxRequests && this.requests.bytes < this.#bytesUntilRefusal) {
+      return undefined;
+    }
+    return admit(this.#state());
+  }
+
+  #refreshGate(): void {
+    this.#isGateFresh = true;
+    setImmediate(() => {
+      this.#isGateFresh = false;
+    });
+    const { walMaxBytes, inFlightMaxBytes } = this.#config;
+    const isOpen = !this.#refusing && this.#flusher.logState === LOG_STATE.ok;
+    this.#bytesUntilRefusal = isOpen ? Math.min(inFlightMaxBytes, walMaxBytes - this.walBytes) : 0;
   }
 
   /** The log could not take its rows. */

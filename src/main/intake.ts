@@ -52,10 +52,13 @@ export class Intake {
 
   take(res: HttpResponse, req: HttpRequest, bulk: boolean): void {
     const { requests, responder } = this.#deps;
+    const length = req.getHeader('content-length');
     let head: Head;
     let apiKey: ApiKeyState | undefined;
     try {
       apiKey = this.#authorize(req);
+      // uWebSockets.js refuses a request that has both.
+      if (length === '') checkTransferEncoding(req);
       head = readHead(req, bulk);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
@@ -66,7 +69,7 @@ export class Intake {
       );
       return;
     }
-    const declared = Number(req.getHeader('content-length'));
+    const declared = Number(length);
     if (declared > this.#deps.bodyMaxBytes) {
       responder.refuseAtHead(res, this.#tooLarge(), { close: declared > SWALLOW_MAX_BYTES });
       return;
@@ -192,14 +195,16 @@ function append(body: Buffer | undefined, length: number, piece: Uint8Array): Bu
   return target;
 }
 
-function readHead(req: HttpRequest, bulk: boolean): Head {
+function checkTransferEncoding(req: HttpRequest): void {
   const transfer = req.getHeader('transfer-encoding');
-  if (transfer !== '' && transfer.toLowerCase() !== 'chunked') {
-    throw new RequestError(
-      'unsupported_encoding',
-      `Transfer-Encoding ${transfer.slice(0, 64)} is not supported: only chunked is`,
-    );
-  }
+  if (transfer === '' || transfer.toLowerCase() === 'chunked') return;
+  throw new RequestError(
+    'unsupported_encoding',
+    `Transfer-Encoding ${transfer.slice(0, 64)} is not supported: only chunked is`,
+  );
+}
+
+function readHead(req: HttpRequest, bulk: boolean): Head {
   const flags = encodingFlag(req.getHeader('content-encoding'));
   if (!bulk) return { flags, key: req.getHeader('idempotency-key').slice(0, KEY_MAX_CHARS) };
   const ndjson = NDJSON_TYPES.test(req.getHeader('content-type')) ? REQUEST_FLAG.ndjson : 0;

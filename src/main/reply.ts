@@ -7,20 +7,22 @@ import type { RequestError } from '../shared/errors.js';
  * written behind it.
  */
 
-const STATUS_LINES: Readonly<Record<number, string>> = {
-  200: '200 OK',
-  202: '202 Accepted',
-  400: '400 Bad Request',
-  401: '401 Unauthorized',
-  403: '403 Forbidden',
-  404: '404 Not Found',
-  405: '405 Method Not Allowed',
-  413: '413 Payload Too Large',
-  415: '415 Unsupported Media Type',
-  429: '429 Too Many Requests',
-  500: '500 Internal Server Error',
-  503: '503 Service Unavailable',
-};
+const ACCEPTED = 202;
+const ACCEPTED_LINE = '202 Accepted';
+const STATUS_LINES: ReadonlyMap<number, string> = new Map([
+  [200, '200 OK'],
+  [ACCEPTED, ACCEPTED_LINE],
+  [400, '400 Bad Request'],
+  [401, '401 Unauthorized'],
+  [403, '403 Forbidden'],
+  [404, '404 Not Found'],
+  [405, '405 Method Not Allowed'],
+  [413, '413 Payload Too Large'],
+  [415, '415 Unsupported Media Type'],
+  [429, '429 Too Many Requests'],
+  [500, '500 Internal Server Error'],
+  [503, '503 Service Unavailable'],
+]);
 
 export interface Reply {
   readonly status: number;
@@ -55,7 +57,9 @@ const END_MAX_BYTES = 4 * 1024;
 export const ONE_WRITE_MAX_BYTES = 64 * 1024;
 
 export function statusLine(status: number): string {
-  return STATUS_LINES[status] ?? `${status} Unknown`;
+  // Nearly all of them.
+  if (status === ACCEPTED) return ACCEPTED_LINE;
+  return STATUS_LINES.get(status) ?? `${status} Unknown`;
 }
 
 /**

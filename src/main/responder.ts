@@ -22,6 +22,9 @@ export class Responder {
   readonly #counters: Counters;
   readonly #latency: LatencyHistogram;
   readonly #refusals = new Map<string, number>();
+  /** Events, since the last `publish`. */
+  #accepted = 0;
+  #refused = 0;
 
   constructor(requests: Requests, counters: Counters, latency: LatencyHistogram) {
     this.#requests = requests;
@@ -34,10 +37,18 @@ export class Responder {
     return this.#refusals;
   }
 
+  /** Adds what was answered to the counters; called behind each round of answers. */
+  publish(): void {
+    this.#counters.add('acceptedEvents', this.#accepted);
+    this.#counters.add('refusedEvents', this.#refused);
+    this.#accepted = 0;
+    this.#refused = 0;
+  }
+
   /** Sends an encoder's answer; its body is copied to the socket's buffers before this returns. */
   answer(request: PendingRequest, { status, body, accepted, refused, code }: EncoderAnswer, nowMs: number): void {
-    this.#counters.add('acceptedEvents', accepted);
-    this.#counters.add('refusedEvents', refused);
+    this.#accepted += accepted;
+    this.#refused += refused;
     request.apiKey?.spend(accepted + refused);
     if (status === 202) this.#latency.observe((nowMs - request.startedAt) / 1000);
     else this.#countRefusal(code ?? 'internal_error');
