@@ -9,6 +9,7 @@ import { ApiKeys } from './api-keys.js';
 import type { EncoderChannel } from './encoder.js';
 import { Encoders } from './encoders.js';
 import type { Flusher } from './flusher.js';
+import { HeldRefusals } from './held-refusals.js';
 import { Intake } from './intake.js';
 import { LatencyHistogram } from './latency.js';
 import { Requests } from './requests.js';
@@ -23,6 +24,7 @@ export class Ingestion {
   readonly requests = new Requests();
   readonly latency = new LatencyHistogram();
   readonly keys: ApiKeys;
+  readonly held: HeldRefusals;
   readonly responder: Responder;
   readonly encoders: Encoders;
   readonly intake: Intake;
@@ -47,7 +49,8 @@ export class Ingestion {
     this.#counters = counters;
     this.#log = log;
     this.keys = new ApiKeys(config.apiKeys);
-    this.responder = new Responder(this.requests, counters, this.latency);
+    this.held = new HeldRefusals({ answersPerSecond: () => this.#rate.perSecond });
+    this.responder = new Responder(this.requests, counters, this.latency, this.held);
     this.encoders = new Encoders(config, flow, flusher, counters, log, {
       answer: (number, status, body, accepted, refused, code) => {
         const request = this.requests.get(number);
@@ -99,6 +102,7 @@ export class Ingestion {
   refuseNew(): void {
     this.#refusing = true;
     this.#isGateFresh = false;
+    this.held.releaseAll();
   }
 
   /** Why nothing new is taken while the process ends; undefined before. */

@@ -65,7 +65,7 @@ export class Intake {
       responder.refuseAtHead(
         res,
         error,
-        error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : {},
+        error.code === 'unauthorized' ? { headers: [['WWW-Authenticate', 'Bearer']] } : undefined,
       );
       return;
     }
@@ -107,7 +107,8 @@ export class Intake {
     let body: Buffer | undefined;
     let length = 0;
     res.onData((piece, isLast) => {
-      if (request.closed) return;
+      // What is left of a body that was refused comes here too, when the request's place may be another's.
+      if (request.closed || request.res !== res) return;
       if (length + piece.byteLength > this.#deps.bodyMaxBytes) {
         this.#deps.responder.refuse(request, this.#tooLarge());
         return;

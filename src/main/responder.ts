@@ -1,6 +1,7 @@
 import type { Counters } from '../shared/counters.js';
 import { type ErrorCode, RequestError } from '../shared/errors.js';
 import type { Refusal } from './admission.js';
+import type { HeldRefusals } from './held-refusals.js';
 import type { LatencyHistogram } from './latency.js';
 import { closesConnection, ONE_WRITE_MAX_BYTES, type Reply, sendError, sendLarge, statusLine } from './reply.js';
 import type { PendingRequest, Requests } from './requests.js';
@@ -21,13 +22,15 @@ export class Responder {
   readonly #requests: Requests;
   readonly #counters: Counters;
   readonly #latency: LatencyHistogram;
+  readonly #held: HeldRefusals;
   readonly #refusals = new Map<string, number>();
   /** Events, since the last `publish`. */
   #accepted = 0;
   #refused = 0;
 
-  constructor(requests: Requests, counters: Counters, latency: LatencyHistogram) {
+  constructor(requests: Requests, counters: Counters, latency: LatencyHistogram, held: HeldRefusals) {
     this.#requests = requests;
+    this.#held = held;
     this.#counters = counters;
     this.#latency = latency;
   }
@@ -91,15 +94,16 @@ export class Responder {
       request.res.close();
     } else if (!request.closed) {
       request.closed = true;
-      sendError(request.res, error);
+      this.#held.send(request.res, error);
     }
     this.#requests.remove(request);
   }
 
   /** Refuses what never became a pending request. */
-  refuseAtHead(res: PendingRequest['res'], error: RequestError, options: Partial<Reply> = {}): void {
+  refuseAtHead(res: PendingRequest['res'], error: RequestError, options?: Partial<Reply>): void {
     this.#countRefusal(error.code);
-    sendError(res, error, options);
+    if (options === undefined) this.#held.send(res, error);
+    else sendError(res, error, options);
   }
 
   #countRefusal(code: ErrorCode): void {

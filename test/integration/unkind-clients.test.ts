@@ -12,6 +12,7 @@ import { Wire } from '../support/wire.js';
 /** Clients that upload slowly, ask without reading, or send more bulk than anyone: none of it costs another client anything. */
 
 const TOLERANCE_S = 1;
+const BODY_MAX_BYTES = 2 * 1024 * 1024;
 
 let clickhouse: TestClickHouse;
 let service: Service;
@@ -20,6 +21,7 @@ before(async () => {
   service = await Service.start({
     env: {
       PENSTOCK_FUTURE_TOLERANCE_S: String(TOLERANCE_S),
+      PENSTOCK_BODY_MAX_BYTES: String(BODY_MAX_BYTES),
       PENSTOCK_CLICKHOUSE_URL: clickhouse.url,
       PENSTOCK_CLICKHOUSE_USER: clickhouse.user,
       PENSTOCK_CLICKHOUSE_PASSWORD: clickhouse.password,
@@ -37,8 +39,30 @@ async function openRequests(): Promise<number> {
   return Number(/^penstock_requests_open (\d+)$/m.exec(text)?.[1]);
 }
 
+function chunk(text: string): string {
+  return `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
+}
+
+test('what is left of a body that was too large is not taken for the body of another request', async () => {
+  const head = 'POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n';
+  const much = chunk('x'.repeat(BODY_MAX_BYTES - 1));
+  const large = await Wire.connect(service.url);
+  large.write(`${head}${much}${much}`);
+  assert.equal((await large.answer()).status, 413);
+  const other = await Wire.connect(service.url);
+  other.write(`${head}${chunk('{"event_name":"other","channel":"web",')}`);
+  await until(async () => (await openRequests()) === 1, 'the beginning of the other body is there');
+  large.write(`${much}${much}`);
+  // Read by the service before it has served others a few times.
+  for (let i = 0; i < 20; i += 1) assert.equal((await send(`${service.url}/health`)).status, 200);
+  other.write(`${chunk('"user_id":"other","timestamp":1700000000}')}0\r\n\r\n`);
+  const answer = await other.answer();
+  assert.equal(answer.status, 202, answer.body.toString());
+  await other.end();
+  await large.end();
+});
+
 test('an upload that takes longer than the tolerance for timestamps is judged by the clock of its end', async () => {
-  const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
   const uploads = await Promise.all(
     (['/events', '/events/bulk'] as const).map(async (path) => {
       const wire = await Wire.connect(service.url);
