@@ -49,7 +49,7 @@ export interface RollerOptions {
 }
 
 export interface RollerLimits {
-  /** Events remembered exactly, and users; twice this at most. */
+  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 23 MiB. */
   readonly identities: number;
   readonly users: number;
   /** Event names that are rolled, and users that get a number. */
@@ -62,7 +62,7 @@ export interface RollerLimits {
 }
 
 const ROLLER_LIMITS: RollerLimits = {
-  identities: 1_000_000,
+  identities: 500_000,
   users: 500_000,
   namesMax: 10_000,
   usersMax: 2 ** 28,
