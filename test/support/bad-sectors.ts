@@ -23,10 +23,13 @@ if (!isMainThread && names.length > 0) {
   };
   const read = readSync as (...parameters: unknown[]) => number;
   const readWithFaults = (...parameters: unknown[]): number => {
-    const [fd, , , , position] = parameters;
-    if (bad.has(fd as number) && Number(position) >= HEAD_BYTES)
+    const [fd, buffer, offset, length, position] = parameters;
+    if (!bad.has(fd as number)) return read(...parameters);
+    // As the kernel does: what is before the bad sector is read, then comes the error.
+    const readable = HEAD_BYTES - Number(position);
+    if (readable <= 0)
       throw Object.assign(new Error('EIO: a fault of the test, read'), { code: 'EIO', syscall: 'read' });
-    return read(...parameters);
+    return read(fd, buffer, offset, Math.min(Number(length), readable), position);
   };
   fs.readSync = readWithFaults;
 }

@@ -186,20 +186,56 @@ function joinRanges(ranges: readonly SequenceRange[]): SequenceRange[] {
   return joined;
 }
 
+/** The rows of frames: of short ones many in a piece, of a long one a piece at a time. */
 async function* readFrames(file: string, frames: readonly FrameRef[]): AsyncGenerator<Buffer> {
   const handle = await fs.promises.open(file, 'r');
   try {
-    for (const frame of frames) {
-      const end = frame.payloadOffset + frame.length;
-      for (let at = frame.payloadOffset; at < end;) {
-        const length = Math.min(CHUNK_BYTES, end - at);
-        const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, at);
-        if (bytesRead === 0) throw new Error(`${file} ended at byte ${at}, inside a frame that was intact`);
-        yield buffer.subarray(0, bytesRead);
-        at += bytesRead;
+    for (let index = 0; index < frames.length;) {
+      const { start, end, next } = neighbours(frames, index);
+      if (next === index + 1) {
+        for (let at = start; at < end; at += CHUNK_BYTES)
+          yield await readAll(handle, at, Math.min(CHUNK_BYTES, end - at));
+      } else {
+        yield withoutHeads(await readAll(handle, start, end - start), frames.slice(index, next));
       }
+      index = next;
     }
   } finally {
     await handle.close();
   }
+}
+
+/** The stretch of the file from the payload of a frame on: as many frames as are in one chunk, or the one that is longer. */
+function neighbours(frames: readonly FrameRef[], index: number): { start: number; end: number; next: number } {
+  const start = frames[index]?.payloadOffset ?? 0;
+  let end = start + (frames[index]?.length ?? 0);
+  let next = index + 1;
+  for (; next < frames.length; next += 1) {
+    const frame = frames[next];
+    if (frame === undefined || frame.payloadOffset + frame.length - start > CHUNK_BYTES) break;
+    end = frame.payloadOffset + frame.length;
+  }
+  return { start, end, next };
+}
+
+/** The payloads of these frames, moved together in `bytes`, which begins with the first of them. */
+function withoutHeads(bytes: Buffer, frames: readonly FrameRef[]): Buffer {
+  const start = frames[0]?.payloadOffset ?? 0;
+  let length = 0;
+  for (const frame of frames) {
+    const at = frame.payloadOffset - start;
+    bytes.copyWithin(length, at, at + frame.length);
+    length += frame.length;
+  }
+  return bytes.subarray(0, length);
+}
+
+async function readAll(handle: fs.promises.FileHandle, at: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(length);
+  for (let got = 0; got < length;) {
+    const { bytesRead } = await handle.read(bytes, got, length - got, at + got);
+    if (bytesRead === 0) throw new Error(`the segment ended at byte ${at + got}, inside a frame that was intact`);
+    got += bytesRead;
+  }
+  return bytes;
 }

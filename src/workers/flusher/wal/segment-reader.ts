@@ -93,20 +93,23 @@ export function createdAtMs(file: string): number {
   }
 }
 
-/** Of the reader at first: most frames fit. */
-const BUFFER_BYTES = 1024 * 1024;
+/** Read at once, and more where a frame is longer: under light load a frame is a few hundred bytes. */
+const READ_BYTES = 1024 * 1024;
 
 class Scanner {
   readonly #fd: number;
   readonly #size: number;
   readonly #onPayload: OnPayload;
+  /** Bytes of the file from `#from` on, `#filled` of them. */
   #buffer: Buffer;
+  #from = 0;
+  #filled = 0;
 
   constructor(fd: number, size: number, onPayload: OnPayload) {
     this.#fd = fd;
     this.#size = size;
     this.#onPayload = onPayload;
-    this.#buffer = Buffer.allocUnsafe(Math.min(BUFFER_BYTES, size));
+    this.#buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, size));
   }
 
   scan(): SegmentScan {
@@ -141,8 +144,9 @@ class Scanner {
         continue;
       }
       if (frame.rows > 0) {
-        frames.push({ ...frame, payloadOffset: at + FRAME_HEAD_BYTES });
-        this.#onPayload(this.#buffer.subarray(FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + frame.length));
+        const payloadOffset = at + FRAME_HEAD_BYTES;
+        frames.push({ ...frame, payloadOffset });
+        this.#onPayload(this.#read(payloadOffset, frame.length));
         rows += frame.rows;
         bytes += frame.length;
       }
@@ -153,7 +157,7 @@ class Scanner {
     return { kind: 'segment', head, frames, rows, bytes, end: at, nextSequence, sealed, damages, tear };
   }
 
-  /** The intact frame at `at`, its bytes at the start of the buffer. */
+  /** The intact frame at `at`. */
   #frameAt(head: SegmentHead, at: number): FrameHead | undefined {
     const frame = decodeFrameHead(
       this.#read(at, Math.min(FRAME_HEAD_BYTES, this.#size - at)),
@@ -210,14 +214,33 @@ class Scanner {
     }
   }
 
+  /** Bytes of the file, fewer at its end; valid until the next call. */
   #read(at: number, length: number): Buffer {
-    if (this.#buffer.length < length) this.#buffer = Buffer.allocUnsafe(Math.max(length, this.#buffer.length * 2));
-    let got = 0;
-    while (got < length) {
-      const n = fs.readSync(this.#fd, this.#buffer, got, length - got, at + got);
-      if (n === 0) break;
-      got += n;
+    if (at < this.#from || at + length > this.#from + this.#filled) this.#fill(at, length);
+    const start = at - this.#from;
+    return this.#buffer.subarray(start, Math.min(start + length, this.#filled));
+  }
+
+  /** Reads at least `length` bytes, as far as there are so many. */
+  #fill(at: number, length: number): void {
+    const ahead = Math.max(length, Math.min(READ_BYTES, this.#size - at));
+    try {
+      this.#load(at, ahead);
+    } catch (error) {
+      // A sector further on may be what cannot be read.
+      if (ahead === length) throw error;
+      this.#load(at, length);
     }
-    return this.#buffer.subarray(0, got);
+  }
+
+  #load(at: number, length: number): void {
+    if (this.#buffer.length < length) this.#buffer = Buffer.allocUnsafe(Math.max(length, this.#buffer.length * 2));
+    this.#from = at;
+    this.#filled = 0;
+    while (this.#filled < length) {
+      const n = fs.readSync(this.#fd, this.#buffer, this.#filled, length - this.#filled, at + this.#filled);
+      if (n === 0) break;
+      this.#filled += n;
+    }
   }
 }
