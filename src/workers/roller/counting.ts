@@ -90,7 +90,7 @@ export class Counting {
   async noteKeys(deltas: Deltas): Promise<void> {
     const { client, database, signal } = this.#options;
     if (deltas.keys.length === 0) return;
-    const { buffer, byteOffset, byteLength } = Uint32Array.from(deltas.keys);
+    const { buffer, byteOffset, byteLength } = new Uint32Array(deltas.keys);
     const result = await client.exec({
       query: `INSERT INTO ${tableName(database, 'rollup_identities')} (key) FORMAT RowBinary`,
       values: Readable.from([Buffer.from(buffer, byteOffset, byteLength)], { objectMode: false }),
@@ -132,8 +132,10 @@ export class Counting {
   async #raiseUnnumbered(groups: readonly RowGroup[], uids: readonly Uint32Array[]): Promise<void> {
     const days = new Map<string, { eventName: string; day: number }>();
     for (const [index, { eventName, count, timestamps }] of groups.entries()) {
+      const column = uids[index];
+      if (column?.includes(NO_NUMBER) !== true) continue;
       for (let i = 0; i < count; i += 1) {
-        if (uids[index]?.[i] !== NO_NUMBER) continue;
+        if (column[i] !== NO_NUMBER) continue;
         const day = dayOf(Math.floor((timestamps[i] ?? 0) / MINUTE_MS));
         days.set(`${day} ${eventName}`, { eventName, day });
       }

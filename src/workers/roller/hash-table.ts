@@ -4,9 +4,15 @@ import { randomInt } from 'node:crypto';
  * Open addressing over 128-bit keys in flat arrays: millions of entries without an object each. A key is four 32-bit words,
  * compared in full. Where it is looked for depends on multipliers of this process, so that keys that a producer chooses
  * cannot be made to crowd one place.
+ *
+ * Most keys that are looked for are not there: of each place 16 bits of the hash stand by themselves, small enough to stay near the cache, and the
+ * entry is looked at only where they agree.
  */
 
-const WORDS = 4;
+/** Of an entry: the key's four words, the value, the tag. */
+const WORDS = 6;
+const VALUE = 4;
+const TAG = 5;
 const SLOTS_MIN = 1 << 12;
 /** Beyond this share of slots in use, probing gets long. */
 const LOAD_MAX = 0.6;
@@ -14,13 +20,24 @@ const NOT_FOUND = -1;
 const [M0, M1, M2, M3] = [oddNumber(), oddNumber(), oddNumber(), oddNumber()];
 
 export class HashTable {
-  #slots = SLOTS_MIN;
-  #shift = 32 - Math.log2(SLOTS_MIN);
-  #keys = new Uint32Array(SLOTS_MIN * WORDS);
-  #values = new Uint32Array(SLOTS_MIN);
-  /** 0: the slot is free. */
-  #tags = new Uint16Array(SLOTS_MIN);
+  #slots: number;
+  #shift: number;
+  /** 16 bits of the hash, never 0; 0: the slot is free. */
+  #marks: Uint16Array;
+  #entries: Uint32Array;
   #size = 0;
+
+  /** `slots`: a power of two. */
+  constructor(slots = SLOTS_MIN) {
+    this.#slots = slots;
+    this.#shift = 32 - Math.log2(slots);
+    this.#marks = new Uint16Array(slots);
+    this.#entries = new Uint32Array(slots * WORDS);
+  }
+
+  get slots(): number {
+    return this.#slots;
+  }
 
   get size(): number {
     return this.#size;
@@ -28,64 +45,72 @@ export class HashTable {
 
   /** Bytes of its arrays. */
   get bytes(): number {
-    return this.#slots * (WORDS * 4 + 4 + 2);
+    return this.#marks.byteLength + this.#entries.byteLength;
   }
 
   /** The slot of a key, or a negative number. */
   find(k0: number, k1: number, k2: number, k3: number): number {
-    const keys = this.#keys;
-    const mask = this.#slots - 1;
-    for (let slot = place(k0, k1, k2, k3) >>> this.#shift; this.#tags[slot] !== 0; slot = (slot + 1) & mask) {
+    const marks = this.#marks;
+    const entries = this.#entries;
+    const last = this.#slots - 1;
+    const hash = hashOf(k0, k1, k2, k3);
+    const wanted = markOf(hash);
+    for (let slot = hash >>> this.#shift; ; slot = (slot + 1) & last) {
+      const mark = marks[slot];
+      if (mark === 0) return NOT_FOUND;
+      if (mark !== wanted) continue;
       const at = slot * WORDS;
-      if (keys[at] === k0 && keys[at + 1] === k1 && keys[at + 2] === k2 && keys[at + 3] === k3) return slot;
+      if (entries[at] === k0 && entries[at + 1] === k1 && entries[at + 2] === k2 && entries[at + 3] === k3) return slot;
     }
-    return NOT_FOUND;
   }
 
   valueAt(slot: number): number {
-    return this.#values[slot] ?? 0;
+    return this.#entries[slot * WORDS + VALUE] ?? 0;
   }
 
   setValue(slot: number, value: number): void {
-    this.#values[slot] = value;
+    this.#entries[slot * WORDS + VALUE] = value;
   }
 
   /** As given to `add`. */
   tagAt(slot: number): number {
-    return (this.#tags[slot] ?? 0) - 1;
+    return this.#entries[slot * WORDS + TAG] ?? 0;
   }
 
-  /** Adds a key that is not there. `tag` is below 65 535. Words are unsigned. */
+  /** Adds a key that is not there. Words are unsigned. */
   add(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
     if (this.#size >= this.#slots * LOAD_MAX) this.#grow();
-    this.#put(k0, k1, k2, k3, value, tag + 1);
+    this.#put(k0, k1, k2, k3, value, tag);
     this.#size += 1;
   }
 
   #put(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
-    const mask = this.#slots - 1;
-    let slot = place(k0, k1, k2, k3) >>> this.#shift;
-    while (this.#tags[slot] !== 0) slot = (slot + 1) & mask;
+    const last = this.#slots - 1;
+    const hash = hashOf(k0, k1, k2, k3);
+    let slot = hash >>> this.#shift;
+    while (this.#marks[slot] !== 0) slot = (slot + 1) & last;
+    this.#marks[slot] = markOf(hash);
+    const entries = this.#entries;
     const at = slot * WORDS;
-    this.#keys[at] = k0;
-    this.#keys[at + 1] = k1;
-    this.#keys[at + 2] = k2;
-    this.#keys[at + 3] = k3;
-    this.#values[slot] = value;
-    this.#tags[slot] = tag;
+    entries[at] = k0;
+    entries[at + 1] = k1;
+    entries[at + 2] = k2;
+    entries[at + 3] = k3;
+    entries[at + VALUE] = value;
+    entries[at + TAG] = tag;
   }
 
   #grow(): void {
-    const [keys, values, tags] = [this.#keys, this.#values, this.#tags];
+    const [marks, entries] = [this.#marks, this.#entries];
     this.#slots *= 2;
     this.#shift -= 1;
-    this.#keys = new Uint32Array(this.#slots * WORDS);
-    this.#values = new Uint32Array(this.#slots);
-    this.#tags = new Uint16Array(this.#slots);
-    for (const [slot, tag] of tags.entries()) {
-      if (tag === 0) continue;
+    this.#marks = new Uint16Array(this.#slots);
+    this.#entries = new Uint32Array(this.#slots * WORDS);
+    for (let slot = 0; slot < marks.length; slot += 1) {
+      if (marks[slot] === 0) continue;
       const at = slot * WORDS;
-      this.#put(keys[at] ?? 0, keys[at + 1] ?? 0, keys[at + 2] ?? 0, keys[at + 3] ?? 0, values[slot] ?? 0, tag);
+      const word = (index: number): number => entries[at + index] ?? 0;
+      this.#put(word(0), word(1), word(2), word(3), word(VALUE), word(TAG));
     }
   }
 }
@@ -132,7 +157,8 @@ export class Generations {
   age(): void {
     if (this.#young.size < this.#max) return;
     this.#old = this.#young;
-    this.#young = new HashTable();
+    // It will be as large.
+    this.#young = new HashTable(this.#old.slots);
     this.generation += 1;
   }
 
@@ -148,9 +174,13 @@ export class Generations {
 }
 
 /** Multilinear: with secret odd multipliers, two different keys seldom share their upper bits. */
-function place(k0: number, k1: number, k2: number, k3: number): number {
+function hashOf(k0: number, k1: number, k2: number, k3: number): number {
   const sum = Math.imul(k0, M0) + Math.imul(k1, M1) + Math.imul(k2, M2) + Math.imul(k3, M3);
   return Math.imul(sum ^ (sum >>> 15), 0x9e3779b1) >>> 0;
+}
+
+function markOf(hash: number): number {
+  return hash & 0xffff || 1;
 }
 
 function oddNumber(): number {

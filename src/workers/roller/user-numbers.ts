@@ -73,7 +73,7 @@ export class UserNumbers {
       return column;
     });
     if (missingHashes.length === 0) return numbers;
-    const found = await this.#number(Uint32Array.from(missingHashes));
+    const found = await this.#number(new Uint32Array(missingHashes));
     for (const [index, { count, users }] of groups.entries()) {
       const column = numbers[index] ?? new Uint32Array();
       for (let i = 0; i < count; i += 1) {
@@ -100,7 +100,7 @@ export class UserNumbers {
       next += 1;
     }
     if (fresh.length > 0) {
-      await this.#give(Uint32Array.from(fresh), first);
+      await this.#give(new Uint32Array(fresh), first);
       this.#next = next;
     }
     for (let at = 0; at < hashes.length; at += WORDS) {
