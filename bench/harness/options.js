@@ -47,7 +47,7 @@ export const MODES = {
   peers: { about: 'Penstock and others, alternating, on the same ClickHouse', connections: 256, duration: 8 },
 };
 
-const COMMON = { runs: 3, payload: 'seed', endpoint: 'single', batch: 1000, duplicates: 0, users: 100_000, warmup: 3 };
+const COMMON = { runs: 3, payload: 'seed', endpoint: 'single', batch: 1000, duplicates: 0, users: 100_000, warmup: 8 };
 
 const OPTIONS = {
   mode: ['MODE', 'what to do, see below'],

@@ -49,9 +49,9 @@ function cellsOfHour(name: string, generation: string): string[] {
 /** SQL that is true of the cells of these hours, and may be of others. */
 function isAmong(hours: readonly Hour[]): string {
   if (hours.length > HOURS_NAMED_MAX) {
-    const buckets = hours.map(({ hour }) => hour);
-    const least = buckets.reduce((least, bucket) => Math.min(least, bucket));
-    return `bucket BETWEEN ${least} AND ${buckets.reduce((most, bucket) => Math.max(most, bucket))}`;
+    let [least, most] = [Infinity, -Infinity];
+    for (const { hour } of hours) [least, most] = [Math.min(least, hour), Math.max(most, hour)];
+    return `bucket BETWEEN ${least} AND ${most}`;
   }
   const keys = new Set<string>();
   for (const { eventName, channel, hour } of hours) {
