@@ -1,3 +1,5 @@
+import { CELLS_MISSES, type CellsMiss } from '../shared/cells.js';
+
 /** How metrics questions were answered: counted on main, written down when Prometheus asks. */
 
 /** Why a question was answered from raw rows. */
@@ -16,10 +18,21 @@ export const RAW_REASONS = [
 export type RawReason = (typeof RAW_REASONS)[number];
 
 export class AnswerTally {
+  #fromCells = 0;
+  readonly #misses = new Map<CellsMiss, number>(CELLS_MISSES.map((reason) => [reason, 0]));
   #fromRollups = 0;
   /** Statements over rollups that had to be put again. */
   #repeated = 0;
   readonly #fromRaw = new Map<RawReason, number>(RAW_REASONS.map((reason) => [reason, 0]));
+
+  get fromCells(): number {
+    return this.#fromCells;
+  }
+
+  /** Questions that cells in memory did not answer. */
+  get misses(): ReadonlyMap<CellsMiss, number> {
+    return this.#misses;
+  }
 
   get fromRollups(): number {
     return this.#fromRollups;
@@ -31,6 +44,14 @@ export class AnswerTally {
 
   get fromRaw(): ReadonlyMap<RawReason, number> {
     return this.#fromRaw;
+  }
+
+  answeredFromCells(): void {
+    this.#fromCells += 1;
+  }
+
+  missedInCells(reason: CellsMiss): void {
+    this.#misses.set(reason, (this.#misses.get(reason) ?? 0) + 1);
   }
 
   answeredFromRollups(): void {

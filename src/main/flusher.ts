@@ -7,6 +7,7 @@ import {
   type LogMessage,
   type ShipperMessage,
 } from '../shared/channel.js';
+import type { RollerMessage } from '../shared/cells.js';
 import { monotonicMs } from '../shared/clock.js';
 import type { Config } from '../shared/config.js';
 import { Doorbell, Sleeper } from '../shared/doorbell.js';
@@ -26,6 +27,8 @@ export interface FlusherEvents {
   died(thread: 'log' | 'shipper', error: unknown): void;
   /** The roller has ended by itself and is started again. */
   rollerDied(error: unknown): void;
+  /** A roller has started that has told nobody of its commits. */
+  rollerStarted(): void;
 }
 
 /** A roller that ends at once each time must not keep a processor busy. */
@@ -45,7 +48,7 @@ export class Flusher {
   readonly #toLog = new MessageChannel();
   readonly #toShipper = new MessageChannel();
   readonly #logToShipper = new MessageChannel();
-  #stopRoller: MessagePort | undefined;
+  #toRoller: MessagePort | undefined;
   #logWorker: Worker | undefined;
   #shipWorker: Worker | undefined;
   #rollWorker: Worker | undefined;
@@ -104,7 +107,7 @@ export class Flusher {
   /** Nothing durable depends on the roller: another one takes up where it ended, after a while. */
   #startRoller(clickhouse: ClickHouseAccess): void {
     const fromShipper = new MessageChannel();
-    const stop = new MessageChannel();
+    const control = new MessageChannel();
     const { url, user, password, database } = clickhouse;
     const data: RollWorkerData = {
       flow: this.#flow,
@@ -112,14 +115,14 @@ export class Flusher {
       clickhouse: { url, user, password, database },
       retentionDays: this.#config.retentionDays,
       shipped: fromShipper.port2,
-      stop: stop.port2,
+      control: control.port2,
     };
     const hello: ShipperMessage = { type: 'roller', port: fromShipper.port1 };
     this.#toShipper.port1.postMessage(hello, [fromShipper.port1]);
-    this.#stopRoller = stop.port1;
+    this.#toRoller = control.port1;
     const worker = new Worker(new URL('../workers/roller/roll-worker.js', import.meta.url), {
       workerData: data,
-      transferList: [data.shipped, data.stop],
+      transferList: [data.shipped, data.control],
       name: 'penstock-roller',
       resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MIB },
     });
@@ -132,6 +135,12 @@ export class Flusher {
         if (!this.#ending) this.#startRoller(clickhouse);
       }, ROLLER_RESTART_MS).unref();
     });
+    this.#events.rollerStarted();
+  }
+
+  /** `port` is told of the roller's commits, as CommitMessages, until it starts anew. */
+  followCommits(port: MessagePort): void {
+    this.#toRoller?.postMessage({ type: 'follow', port } satisfies RollerMessage, [port]);
   }
 
   /** A port for another thread: any message on it wakes main. */
@@ -219,7 +228,7 @@ export class Flusher {
   /** Ends the roller where it is: what it has not committed is rolled at the next start. */
   async stopRoller(): Promise<void> {
     this.#ending = true;
-    await this.#ended(this.#rollWorker, () => this.#stopRoller?.postMessage('stop'));
+    await this.#ended(this.#rollWorker, () => this.#toRoller?.postMessage({ type: 'stop' } satisfies RollerMessage));
   }
 
   async #ended(worker: Worker | undefined, ask: () => void): Promise<void> {

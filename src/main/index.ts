@@ -6,6 +6,7 @@ import { announce, createLogger, type Logger } from '../shared/log.js';
 import { VERSION } from '../shared/version.js';
 import { walDirectory } from '../workers/flusher/wal/file-system.js';
 import { AnswerTally } from './answer-tally.js';
+import { Cells } from './cells.js';
 import { ClickHouseLink } from './clickhouse-link.js';
 import { DataDirLock } from './data-dir-lock.js';
 import { Flusher } from './flusher.js';
@@ -34,6 +35,7 @@ interface Parts {
   readonly clickhouse: ClickHouseLink;
   readonly forgotten: ForgottenList;
   readonly rollups: RollupState;
+  readonly cells: Cells;
   readonly tally: AnswerTally;
 }
 
@@ -63,6 +65,7 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
   const counters = new Counters(countersMemory);
   const flow = createFlow(countersMemory);
   let collect = (): void => undefined;
+  let follow = (): void => undefined;
   const flusher = new Flusher(config, flow, {
     wake: () => collect(),
     died: (thread, error) => {
@@ -71,6 +74,7 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
       process.exit(EXIT_BROKEN);
     },
     rollerDied: (error) => log.error({ err: error }, 'the roller has ended and is started again'),
+    rollerStarted: () => follow(),
   });
   await flusher.startLog();
   const ingestion = new Ingestion(config, flow, flusher, counters, log);
@@ -83,13 +87,22 @@ async function startParts(config: Config, log: Logger): Promise<Parts> {
     memory: ingestion.encoders.forgottenUsers,
     log,
   });
+  const { url, user, password, database } = clickhouse.access;
+  const cells = new Cells({
+    clickhouse: { url, user, password, database },
+    bytesMax: config.metricsMemoryBytes,
+    logLevel: config.logLevel,
+    followCommits: (port) => flusher.followCommits(port),
+    log,
+  });
+  follow = () => cells.rollerStarted();
   const tally = new AnswerTally();
   const rollups: RollupState = {
     state: () =>
       flusher.rollupReady && flusher.asOfShipped() - flusher.asOfRolled() < ROLLUP_LAG_MAX_S ? 'ready' : 'behind',
     asOf: () => flusher.asOfRolled(),
   };
-  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups, tally };
+  return { config, log, lock, counters, flusher, ingestion, clickhouse, forgotten, rollups, cells, tally };
 }
 
 function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): ReadinessReport {
@@ -106,7 +119,7 @@ function readinessOf({ config, flusher, ingestion, clickhouse }: Parts): Readine
 }
 
 function prometheusOf(parts: Parts): PrometheusPage {
-  const { counters, flusher, ingestion, clickhouse, tally } = parts;
+  const { counters, flusher, ingestion, clickhouse, cells, tally } = parts;
   return new PrometheusPage({
     counters,
     latency: ingestion.latency,
@@ -124,6 +137,7 @@ function prometheusOf(parts: Parts): PrometheusPage {
       clickhouseUp: clickhouse.fault === undefined,
       encoders: ingestion.encoders.running,
       deadLetterBytes: counters.get('deadLetterBytes'),
+      cellBytes: cells.bytes,
     }),
   });
 }
@@ -151,7 +165,7 @@ function endOnSignal(parts: Parts, listeners: Listeners): void {
 }
 
 function stepsOf(
-  { config, lock, flusher, ingestion, clickhouse, forgotten }: Parts,
+  { config, lock, flusher, ingestion, clickhouse, forgotten, cells }: Parts,
   listeners: Listeners,
 ): ShutdownSteps {
   return {
@@ -172,6 +186,7 @@ function stepsOf(
       ingestion.stop();
       listeners.close();
       forgotten.stop();
+      await cells.stop();
       await flusher.stopRoller();
       await clickhouse.close();
       lock.release();

@@ -3,6 +3,7 @@ import type { Config } from '../shared/config.js';
 import { messageOf, RequestError } from '../shared/errors.js';
 import type { Logger } from '../shared/log.js';
 import type { AnswerTally } from './answer-tally.js';
+import type { Cells } from './cells.js';
 import type { ClickHouseLink } from './clickhouse-link.js';
 import type { Flusher } from './flusher.js';
 import type { Ingestion } from './ingestion.js';
@@ -26,6 +27,7 @@ export interface ListenerParts {
   readonly readiness: Readiness;
   readonly prometheus: PrometheusPage;
   readonly rollups: RollupState;
+  readonly cells: Cells;
   readonly tally: AnswerTally;
 }
 
@@ -102,7 +104,7 @@ function everyOne(paths: readonly string[], methods: readonly string[]): Record<
 
 function mountPublic(
   app: TemplatedApp,
-  { config, log, ingestion, flusher, clickhouse, readiness, rollups, tally }: ListenerParts,
+  { config, log, ingestion, flusher, clickhouse, readiness, rollups, cells, tally }: ListenerParts,
   open: OpenQuestions,
 ): void {
   mountEvents(app, ingestion.intake);
@@ -117,6 +119,7 @@ function mountPublic(
     rollups: rollups.state,
     asOfShipped: () => flusher.asOfShipped(),
     asOfRolled: rollups.asOf,
+    cells: config.metricsMemoryBytes > 0 ? cells : undefined,
     tally,
     log,
     open,

@@ -3,7 +3,13 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { classifyQueryFailure, QueryHangs } from '../shared/clickhouse/query-failure.js';
 import { RequestError } from '../shared/errors.js';
 import { type MetricsAnswer, readMetricsAnswer } from '../shared/metrics/answer.js';
-import { type ExceptionRow, Exceptions, exceptionsQuery, type RebuiltDay } from '../shared/metrics/exceptions.js';
+import {
+  type ExceptionRow,
+  Exceptions,
+  exceptionsQuery,
+  fingerprintExpression,
+  type RebuiltDay,
+} from '../shared/metrics/exceptions.js';
 import { groupMembers, type MetricsQuestion } from '../shared/metrics/parameters.js';
 import { buildRawStatement } from '../shared/metrics/raw-statement.js';
 import {
@@ -19,6 +25,8 @@ import {
   type MetricsStatement,
   settingsFor,
 } from '../shared/metrics/statement.js';
+import type { CellsAnswer, CellsMiss } from '../shared/cells.js';
+import { ExceptionsWatch } from './exceptions-watch.js';
 import type { AnswerTally, RawReason } from './answer-tally.js';
 
 /**
@@ -41,8 +49,18 @@ export interface MetricsSources {
   readonly asOfShipped: () => number;
   /** The same of the rollups. */
   readonly asOfRolled: () => number;
+  /** Cells of the rollups in memory; absent: all of them are asked of ClickHouse. */
+  readonly cells?: CellsSource | undefined;
   readonly tally: AnswerTally;
 }
+
+/** Of `Cells`, what is needed here. */
+interface CellsSource {
+  ask(question: MetricsQuestion, asOf: number, timeoutMs: number): Promise<CellsAnswer | CellsMiss>;
+}
+
+/** An answer, or its JSON text. */
+type Answered = MetricsAnswer | Uint8Array;
 
 /** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
 const HANG_GRACE_MS = 1_000;
@@ -65,15 +83,22 @@ interface Ask {
 
 export class MetricsRunner {
   readonly #sources: MetricsSources;
+  readonly #watch: ExceptionsWatch;
   #exceptions: Exceptions | undefined;
   /** The latest `as_of` that was given while the rollups were behind. */
   #answeredThrough = -Infinity;
 
   constructor(sources: MetricsSources) {
     this.#sources = sources;
+    const { database, timeoutMs } = sources;
+    this.#watch = new ExceptionsWatch(async (signal) => {
+      const settings = exceptionSettings({ timeoutMs });
+      const statement = { query: `SELECT ${fingerprintExpression(database)}`, parameters: {}, settings };
+      return (await this.#select<[string]>(statement, signal))[0]?.[0];
+    });
   }
 
-  async ask(question: MetricsQuestion, stop: AbortSignal): Promise<MetricsAnswer> {
+  async ask(question: MetricsQuestion, stop: AbortSignal): Promise<Answered> {
     const { timeoutMs } = this.#sources;
     const overdue = AbortSignal.timeout(timeoutMs + HANG_GRACE_MS);
     const end = performance.now() + timeoutMs;
@@ -87,7 +112,7 @@ export class MetricsRunner {
     }
   }
 
-  async #answer(ask: Ask): Promise<MetricsAnswer> {
+  async #answer(ask: Ask): Promise<Answered> {
     const { reads, ends } = planQuestion(ask.question, false);
     if (reads.length + ends.length === 0) return await this.#fromRaw(ask, 'empty');
     if (this.#sources.rollups() === 'behind' || !(await this.#overtake())) return await this.#fromRaw(ask, 'behind');
@@ -101,7 +126,8 @@ export class MetricsRunner {
         reading = readingOf(ask.question, exceptions);
       }
       if (typeof reading === 'string') return await this.#fromRaw(ask, reading);
-      const answer = await this.#fromRollups(ask, reading, exceptions);
+      const answer =
+        (await this.#fromCells(ask, reading, exceptions)) ?? (await this.#fromRollups(ask, reading, exceptions));
       if (answer === 'names') return await this.#fromRaw(ask, answer);
       if (answer !== 'changed') return answer;
       this.#sources.tally.putAgain();
@@ -137,6 +163,25 @@ export class MetricsRunner {
     return true;
   }
 
+  /** Undefined where the cells in memory do not answer. They are of the first generation, and know nothing of names beyond the bound. */
+  async #fromCells(
+    ask: Ask,
+    { rebuilt, checkName }: RollupReading,
+    exceptions: Exceptions,
+  ): Promise<Uint8Array | 'changed' | undefined> {
+    const { cells, asOfRolled, tally } = this.#sources;
+    if (cells === undefined || rebuilt.length > 0 || checkName) return undefined;
+    const asked = cells.ask(ask.question, asOfRolled(), ask.limits().timeoutMs);
+    const answer = await untilAborted(asked, ask.signal);
+    if (typeof answer === 'string') {
+      tally.missedInCells(answer);
+      return undefined;
+    }
+    if (!(await this.#watch.isCurrent(exceptions.fingerprint, answer.excepted, ask.signal))) return 'changed';
+    tally.answeredFromCells();
+    return answer.body;
+  }
+
   async #fromRollups(
     ask: Ask,
     reading: RollupReading,
@@ -158,10 +203,9 @@ export class MetricsRunner {
     return readMetricsAnswer(question, rows, asOf);
   }
 
-  async #loadExceptions({ question, limits, signal }: Ask): Promise<Exceptions> {
+  async #loadExceptions({ limits, signal }: Ask): Promise<Exceptions> {
     const { database } = this.#sources;
-    // Those of the question, but not its page: 0 is no limit.
-    const settings = { ...settingsFor(question, limits()), max_result_rows: '0' };
+    const settings = exceptionSettings(limits());
     const query = exceptionsQuery(database);
     const rows = await this.#select<ExceptionRow>({ query, parameters: {}, settings }, signal);
     this.#exceptions = new Exceptions(rows);
@@ -189,6 +233,20 @@ function readingOf(question: MetricsQuestion, exceptions: Exceptions): RollupRea
   if (rebuilt?.length !== 0) plan = planQuestion(question, false);
   if (rebuilt === undefined || bytesOf(rebuilt) > REBUILT_MAX_BYTES) return 'exception';
   return { plan, rebuilt, checkName: exceptions.namesMissing };
+}
+
+/** Those of a question, without the size of its page: 0 is no limit. */
+function exceptionSettings(limits: MetricsLimits): MetricsStatement['settings'] {
+  return { ...settingsFor({ limit: 0 }, limits), max_result_rows: '0' };
+}
+
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    void promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 function bytesOf(days: readonly RebuiltDay[]): number {

@@ -25,6 +25,7 @@ export interface PrometheusSources {
     readonly clickhouseUp: boolean;
     readonly encoders: number;
     readonly deadLetterBytes: number;
+    readonly cellBytes: number;
     readonly oldestUnrolledSeconds: number;
   };
 }
@@ -148,6 +149,7 @@ export class PrometheusPage {
   readonly #counted: readonly { series: Series; metric: PromCounter }[];
   readonly #refusals: PromCounter<'code'>;
   readonly #answers: PromCounter<'source' | 'reason'>;
+  readonly #misses: PromCounter<'reason'>;
   readonly #repeated: PromCounter;
   readonly #gauges: ReadonlyMap<string, Gauge>;
   readonly #info: Gauge<'version'>;
@@ -167,8 +169,14 @@ export class PrometheusPage {
     });
     this.#answers = new PromCounter({
       name: 'penstock_metrics_answers_total',
-      help: 'Metrics questions answered, by what from (rollups or raw rows), and why from raw rows.',
+      help: 'Metrics questions answered, by what from (cells of the rollups in memory, the rollups in ClickHouse, raw rows), and why from raw rows.',
       labelNames: ['source', 'reason'],
+      registers,
+    });
+    this.#misses = new PromCounter({
+      name: 'penstock_metrics_cells_misses_total',
+      help: 'Questions that cells in memory could not answer, by why; ClickHouse did.',
+      labelNames: ['reason'],
       registers,
     });
     this.#repeated = new PromCounter({
@@ -189,6 +197,10 @@ export class PrometheusPage {
       gauge('penstock_ready', '1 while /ready answers 200.'),
       gauge('penstock_clickhouse_up', '1 while ClickHouse takes segments and answers.'),
       gauge('penstock_dead_letter_bytes', 'Bytes in the dead-letter store.'),
+      gauge(
+        'penstock_metrics_cells_bytes',
+        'Bytes of the cells of the rollups that are kept in memory for metrics questions.',
+      ),
       gauge('penstock_encoders', 'Encoder threads that run.'),
       gauge(
         'penstock_rollup_oldest_unrolled_seconds',
@@ -214,8 +226,11 @@ export class PrometheusPage {
     this.#refusals.reset();
     for (const [code, count] of refusals) this.#refusals.inc({ code }, count);
     this.#answers.reset();
+    this.#answers.inc({ source: 'cells', reason: '' }, answers.fromCells);
     this.#answers.inc({ source: 'rollups', reason: '' }, answers.fromRollups);
     for (const [reason, count] of answers.fromRaw) this.#answers.inc({ source: 'raw', reason }, count);
+    this.#misses.reset();
+    for (const [reason, count] of answers.misses) this.#misses.inc({ reason }, count);
     this.#repeated.reset();
     this.#repeated.inc(answers.repeated);
     const state = now();
@@ -228,6 +243,7 @@ export class PrometheusPage {
     this.#set('penstock_clickhouse_up', state.clickhouseUp ? 1 : 0);
     this.#set('penstock_encoders', state.encoders);
     this.#set('penstock_dead_letter_bytes', state.deadLetterBytes);
+    this.#set('penstock_metrics_cells_bytes', state.cellBytes);
     this.#set('penstock_rollup_oldest_unrolled_seconds', state.oldestUnrolledSeconds);
     for (const { name, counter } of ROLLER_GAUGES) this.#set(name, counters.get(counter));
     this.#info.set({ version }, 1);

@@ -275,6 +275,14 @@ const metrics = {
     unit: 'ms',
     help: 'How long one metrics query may run.',
   }),
+  metricsMemoryBytes: option({
+    group: 'Metrics',
+    kind: 'bytes',
+    schema: integer(0, Number.MAX_SAFE_INTEGER),
+    default: 128 * MIB,
+    unit: 'bytes',
+    help: 'Memory for cells of the rollups, out of which metrics questions are answered without ClickHouse; 0: none.',
+  }),
   metricsConcurrency: option({
     group: 'Metrics',
     kind: 'integer',

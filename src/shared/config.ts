@@ -62,6 +62,7 @@ export interface Config {
   readonly inFlightMaxBytes: number;
   readonly inFlightMaxRequests: number;
   readonly metricsTimeoutMs: number;
+  readonly metricsMemoryBytes: number;
   readonly metricsConcurrency: number;
   readonly encoderThreads: number;
   readonly drainDelayMs: number;

@@ -10,7 +10,7 @@ import type { LogLevel } from './config-options.js';
 export type { Logger };
 
 /** The thread that a line comes from. */
-export type LogThread = 'main' | 'encoder' | 'log' | 'shipper' | 'roller';
+export type LogThread = 'main' | 'encoder' | 'log' | 'shipper' | 'roller' | 'cells';
 
 export interface LoggerOptions {
   readonly level: LogLevel;

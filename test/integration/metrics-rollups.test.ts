@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { tableName } from '../../src/shared/clickhouse/client.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
-import { type EventRow, randomFrom } from '../support/metrics-model.js';
+import { DAY_MS, type Dice, FIRST_DAY, GROUPINGS, HOUR_MS, MINUTE_MS, seededDice } from '../support/dice.js';
+import type { EventRow } from '../support/metrics-model.js';
 import { type Answer, insertRows, type MetricsServer, serveMetrics } from '../support/metrics-server.js';
 import { ReferenceRoller } from '../support/reference-roller.js';
 import { newRoller, settle, ship } from '../support/rolling.js';
@@ -12,18 +12,6 @@ import { newRoller, settle, ship } from '../support/rolling.js';
 
 const SHIPPED = 1;
 const ROLLED = 2;
-const MINUTE_MS = 60_000;
-const HOUR_MS = 3_600_000;
-const DAY_MS = 86_400_000;
-const FIRST_DAY = Date.UTC(2026, 1, 26);
-const DAYS = 4;
-const NAMES = ['view', 'View', "a'b\\c", 'a\tb\n"', '💧', '\u0001'];
-const CHANNELS = ['web', 'mobile', 'Ärger'];
-const GROUPINGS: readonly (readonly string[])[] = (() => {
-  const dimensions = ['channel', 'hour', 'day', 'event_name'];
-  const pairs = dimensions.flatMap((a) => dimensions.filter((b) => b !== a).map((b) => [a, b]));
-  return [[], ...dimensions.map((dimension) => [dimension]), ...pairs];
-})();
 
 let clickhouse: TestClickHouse;
 const servers: MetricsServer[] = [];
@@ -58,73 +46,6 @@ async function databaseWith(rows: readonly EventRow[]): Promise<{ database: stri
   return { database, roller: new ReferenceRoller(clickhouse.client, database) };
 }
 
-class Dice {
-  readonly #random: () => number;
-
-  constructor(seed: number) {
-    this.#random = randomFrom(seed);
-  }
-
-  below(count: number): number {
-    return Math.floor(this.#random() * count);
-  }
-
-  chance(of: number): boolean {
-    return this.#random() < of;
-  }
-
-  pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)] as T;
-  }
-
-  /** Often at the very edge of a day, an hour or a minute. */
-  instant(): number {
-    const any = FIRST_DAY + this.below(DAYS * DAY_MS);
-    if (this.chance(0.4)) return any;
-    const size = this.pick([DAY_MS, HOUR_MS, HOUR_MS, MINUTE_MS, MINUTE_MS]);
-    return Math.floor(any / size) * size + this.pick([0, 0, -1, 1, 999, 1000, 30_000, 59_999]);
-  }
-
-  events(count: number): EventRow[] {
-    const rows: EventRow[] = [];
-    while (rows.length < count) {
-      const old = rows.length > 0 && this.chance(0.3) ? this.pick(rows) : undefined;
-      const received_at = 1_772_000_000_000_000 + rows.length;
-      const fresh = {
-        event_id: `00000000-0000-4000-8000-${this.below(2 ** 40)
-          .toString(16)
-          .padStart(12, '0')}`,
-        event_name: this.pick(NAMES),
-        ts: this.instant(),
-      };
-      rows.push({
-        ...fresh,
-        channel: this.pick(CHANNELS),
-        user_id: `user_${this.below(40)}`,
-        received_at,
-        // The same event once more, as it was or with another channel or user.
-        ...(old === undefined ? {} : this.chance(0.5) ? old : { ...old, channel: this.pick(CHANNELS), received_at }),
-      });
-    }
-    return rows;
-  }
-
-  question(): Record<string, string> {
-    const [low = 0, high = 0] = [this.instant(), this.instant()]
-      .map((ms) => Math.floor(ms / 1000))
-      .toSorted((a, b) => a - b);
-    const near = low + this.below(3 * 3600);
-    const group_by = this.pick(GROUPINGS);
-    return {
-      event_name: this.chance(0.4) ? '*' : this.pick([...NAMES, 'never']),
-      ...(this.chance(0.8) ? { from: `${low}` } : {}),
-      ...(this.chance(0.8) ? { to: `${this.chance(0.3) ? near : high}` } : {}),
-      ...(this.chance(0.4) ? { channel: this.pick([...CHANNELS, 'never']) } : {}),
-      ...(group_by.length === 0 ? {} : { group_by: group_by.join(',') }),
-    };
-  }
-}
-
 async function ask(server: MetricsServer, parameters: Record<string, string>): Promise<Answer> {
   const response = await server.get(parameters);
   assert.equal(response.status, 200, response.text);
@@ -153,12 +74,6 @@ async function optimize(database: string): Promise<void> {
     await clickhouse.client.command({ query: `SYSTEM START MERGES ${name}` });
     await clickhouse.client.command({ query: `OPTIMIZE TABLE ${name} FINAL` });
   }
-}
-
-function seededDice(diagnostic: (message: string) => void): Dice {
-  const seed = Number(process.env['TEST_SEED'] ?? randomInt(2 ** 31));
-  diagnostic(`TEST_SEED=${seed}`);
-  return new Dice(seed);
 }
 
 test('hundreds of questions have the same answers from rollups as from raw rows, cells merged or in pieces', async (t) => {

@@ -3,6 +3,7 @@ import { App, us_socket_local_port } from 'uWebSockets.js';
 import { AnswerTally } from '../../src/main/answer-tally.js';
 import { metricsHandler } from '../../src/main/routes/metrics.js';
 import { tableName } from '../../src/shared/clickhouse/client.js';
+import type { TestCells } from './cells.js';
 import { silentLog } from './clickhouse.js';
 import type { EventRow, GroupCount } from './metrics-model.js';
 
@@ -46,6 +47,7 @@ export interface MetricsServerOptions {
   readonly asOfShipped?: () => number;
   readonly asOfRolled?: () => number;
   readonly retentionDays?: number;
+  readonly cells?: Pick<TestCells, 'ask'>;
 }
 
 export function serveMetrics(options: MetricsServerOptions): MetricsServer {

@@ -15,13 +15,16 @@ export const GROUPINGS: readonly (readonly (typeof DIMENSIONS)[number][])[] = [
 
 const SOURCE = /^penstock_metrics_answers_total\{source="(\w+)",reason="(\w*)"\} (\d+)$/gm;
 
-/** Answers of a process by what they came from: `rollups`, or why from raw rows. */
+/** Answers of a process by what they came from: `rollups`, in memory or in ClickHouse, or why from raw rows. */
 export async function answerSources(service: Service): Promise<Map<string, number>> {
   const page = await (await fetch(`${service.adminUrl}/metrics`)).text();
   const matches = [...page.matchAll(SOURCE)];
-  return new Map(
-    matches.map(([, source = '', reason = '', count]) => [reason === '' ? source : reason, Number(count)]),
-  );
+  const sources = new Map<string, number>();
+  for (const [, source = '', reason = '', count] of matches) {
+    const from = reason !== '' ? reason : source === 'cells' ? 'rollups' : source;
+    sources.set(from, (sources.get(from) ?? 0) + Number(count));
+  }
+  return sources;
 }
 
 /** Waits until the rollups have everything that was acknowledged, and answer. */

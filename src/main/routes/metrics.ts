@@ -9,7 +9,7 @@ import { GROUPS_MAX } from '../../shared/metrics/statement.js';
 import { retentionEdgeS } from '../../shared/retention.js';
 import { MetricsRunner, type MetricsSources, tooCostly } from '../metrics-runner.js';
 import { QueryGate } from '../query-gate.js';
-import { sendError, sendJson } from '../reply.js';
+import { send, sendError } from '../reply.js';
 
 /**
  * GET /metrics: question in, answer out. A query ends with its reason to be: the client's hanging up cancels it in ClickHouse too.
@@ -80,7 +80,8 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
         const question = clampQuestion(parseMetricsQuestion(rawQuery), retentionEdgeS(deps.retentionDays, Date.now()));
         const answer = await gate.run(stop.signal, () => runner.ask(question, stop.signal));
         failures.none();
-        if (!gone) sendJson(res, 200, answer, { headOnly });
+        if (!gone)
+          send(res, { status: 200, body: answer instanceof Uint8Array ? answer : JSON.stringify(answer), headOnly });
       } catch (error) {
         if (gone) return;
         const why: unknown = stop.signal.aborted ? stop.signal.reason : error;

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
+import { EXCEPTIONS_FRESH_MS } from '../metrics/exceptions.js';
 import { tableName } from './client.js';
 
 /**
@@ -8,7 +9,8 @@ import { tableName } from './client.js';
  *
  * The order is what makes it exact and safe to die in:
  *   1. They are listed (`forgotten_users`): from now on no roller takes them in, and encoders begin to refuse them.
- *   2. The days on which they have rows are held: questions about these are answered from raw rows, nobody rebuilds them.
+ *   2. The days on which they have rows are held: questions about these are answered from raw rows, nobody rebuilds them. Instances that
+ *      answer from memory see it within EXCEPTIONS_FRESH_MS, which is waited for.
  *   3. The rows go, by a mutation that writes the parts anew: they are gone from the disk when ClickHouse removes the old parts.
  *   4. Their numbers go.
  *   5. In one INSERT, so at once: the held days are closed and asked for again, to be rebuilt from the rows that are left.
@@ -148,7 +150,10 @@ async function receivedSince(
 async function erase(eraser: Eraser, request: bigint, rebuild: bigint): Promise<number> {
   await eraser.hold(request);
   const rows = await eraser.countRows();
-  if (rows > 0) await eraser.mutate('events', 'sipHash128(user_id)');
+  if (rows > 0) {
+    await sleep(2 * EXCEPTIONS_FRESH_MS);
+    await eraser.mutate('events', 'sipHash128(user_id)');
+  }
   await eraser.blankNumbers();
   await eraser.release(rebuild);
   return rows;

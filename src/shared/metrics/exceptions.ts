@@ -10,6 +10,9 @@ import { type CellRead, daysOf } from './plan.js';
  * that is what the fingerprint is for, which a statement over cells brings back with its rows.
  */
 
+/** Who answers without ClickHouse has looked at the fingerprint no longer ago than this, by a clock that no one sets. */
+export const EXCEPTIONS_FRESH_MS = 1_000;
+
 /** As `event_name` in the tables: the cells of all events. */
 export const ALL_EVENTS = '';
 /** With ALL_EVENTS: there are more event names than are rolled. */

@@ -68,7 +68,7 @@ function behindCursor(keys: readonly SortKey[], columnOf: (key: SortKey) => stri
   return `(${alternatives.join(' OR ')})`;
 }
 
-export function settingsFor(question: MetricsQuestion, limits: MetricsLimits): ClickHouseSettings {
+export function settingsFor(question: Pick<MetricsQuestion, 'limit'>, limits: MetricsLimits): ClickHouseSettings {
   return {
     do_not_merge_across_partitions_select_final: 1,
     // An index that an operator has put on another column could hide the version that counts.

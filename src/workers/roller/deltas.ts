@@ -34,7 +34,7 @@ const MINUTES_OF_HOUR = 60;
 const HOURS_OF_DAY = 24;
 export const MINUTE_MS = 60_000;
 
-interface Group {
+export interface Group {
   readonly eventName: string;
   readonly channel: string;
   readonly minutes: Map<number, Entries>;
@@ -52,6 +52,11 @@ export class Deltas {
       for (const entries of minutes.values()) if (entries.length > 0) return false;
     }
     return true;
+  }
+
+  /** What is added, by event name and channel. */
+  get groups(): Iterable<Group> {
+    return this.#groups.values();
   }
 
   /** The cells of an event name and channel, by minute; they are added where they are missing. */

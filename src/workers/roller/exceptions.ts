@@ -27,6 +27,8 @@ export class Exceptions {
   #open: DayException[] = [];
   /** More event names than are rolled have come. */
   namesOverflow = false;
+  /** Called when exceptions have been written that a commit is about to make necessary. */
+  onRaised = (): void => undefined;
 
   constructor(client: ClickHouseClient, database: string, signal: AbortSignal) {
     this.#client = client;
@@ -100,12 +102,14 @@ export class Exceptions {
     }
     await this.#insert(rows, { reason, done: 0, generation: 0 });
     if (!lasting) this.#open.push(...rows);
+    this.onRaised();
   }
 
   async raiseNames(): Promise<void> {
     const row = { eventName: '', day: ALL_DAYS, request: LASTING_REQUEST };
     await this.#insert([row], { reason: LASTING_REASONS.names, done: 0, generation: 0 });
     this.namesOverflow = true;
+    this.onRaised();
   }
 
   /** From this roller's commit on, the cells of these days count in a new generation. */

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { FLOW_SLOT, type FlowMemory, type ShippedMessage } from '../../shared/channel.js';
+import type { RollerMessage } from '../../shared/cells.js';
 import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/client.js';
 import type { LogLevel } from '../../shared/config.js';
 import { Counters } from '../../shared/counters.js';
 import { createLogger } from '../../shared/log.js';
 import { retentionEdgeMs } from '../../shared/retention.js';
 import { backoffMs } from '../flusher/retry.js';
+import { followerAt } from './follower.js';
 import { Housekeeping } from './housekeeping.js';
 import { Roller } from './roller.js';
 import { Shipped } from './shipped.js';
@@ -25,8 +27,8 @@ export interface RollWorkerData {
   readonly retentionDays: number | undefined;
   /** ShippedMessages from the shipper. */
   readonly shipped: MessagePort;
-  /** From main: any message ends the thread. */
-  readonly stop: MessagePort;
+  /** RollerMessages from main. */
+  readonly control: MessagePort;
 }
 
 /** Nothing new: other instances' batches are looked for as often as this. */
@@ -40,7 +42,7 @@ const BUSY_ROWS = 8_000;
 const REST = 0.25;
 const REST_MAX_MS = 1_000;
 
-async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }: RollWorkerData): Promise<void> {
+async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control }: RollWorkerData): Promise<void> {
   const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
   const client = createClickHouse({ ...clickhouse, requestTimeoutMs: REQUEST_TIMEOUT_MS, maxOpenConnections: 2 });
   const counters = new Counters(flow.counters);
@@ -70,7 +72,11 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
       bed.wake();
     });
   });
-  stop.once('message', () => {
+  control.on('message', (message: RollerMessage) => {
+    if (message.type === 'follow') {
+      roller.follow(followerAt(message.port));
+      return;
+    }
     stopping.abort();
     bed.wake();
   });
@@ -105,7 +111,7 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, stop }:
   }
   await client.close();
   shipped.close();
-  stop.close();
+  control.close();
 }
 
 /** Sleeps for a while, or until there is news. */

@@ -7,7 +7,7 @@ import type { Logger } from '../../shared/log.js';
 import { type Chunk, chunksOf } from './chunks.js';
 import { commit, commitStatement } from './commit.js';
 import { Counting } from './counting.js';
-import type { Deltas } from './deltas.js';
+import type { Deltas, GenerationOf } from './deltas.js';
 import { Exceptions } from './exceptions.js';
 import { Fence, FenceBroken } from './fence.js';
 import { Identities } from './identities.js';
@@ -46,6 +46,18 @@ export interface RollerOptions {
   readonly onCaughtUp: () => void;
   readonly keptFromMs: () => number;
   readonly limits?: Partial<RollerLimits>;
+}
+
+/** Is told of every commit, in order, as long as no other roller makes one. */
+export interface CommitFollower {
+  /** The rollup is at this commit. */
+  at(commits: number): void;
+  /** The next commit took place and added this. */
+  added(commits: number, deltas: Deltas, generationOf: GenerationOf): void;
+  /** Exceptions were written that the commits behind this make necessary. */
+  excepted(): void;
+  /** What is in the rollup now is not known here, until the next call. */
+  lost(): void;
 }
 
 export interface RollerLimits {
@@ -115,6 +127,7 @@ export class Roller {
   #othersSeenAt = -Infinity;
   #otherCommitAt = -Infinity;
   #ownSince = Infinity;
+  #follower: CommitFollower | undefined;
 
   constructor(options: RollerOptions) {
     this.#options = options;
@@ -131,6 +144,7 @@ export class Roller {
       usersMax: this.#limits.usersMax,
     });
     this.#exceptions = new Exceptions(client, database, signal);
+    this.#exceptions.onRaised = () => this.#follower?.excepted();
     this.#counting = new Counting({
       client,
       database,
@@ -150,6 +164,12 @@ export class Roller {
     if (this.#ownSince === Infinity) this.#ownSince = monotonicMs();
   }
 
+  /** From now on, `follower` is told of commits; nobody else is. */
+  follow(follower: CommitFollower): void {
+    this.#follower = follower;
+    if (!this.#stale) follower.at(this.#fence.commits);
+  }
+
   /** Whether there is more to do than one step does. */
   get isBehind(): boolean {
     return !this.#backfilled || this.#counted.size > 0;
@@ -160,7 +180,7 @@ export class Roller {
     try {
       return await this.#step();
     } catch (error) {
-      this.#stale = true;
+      this.#lose();
       if (error instanceof FenceBroken) {
         this.#otherCommitAt = monotonicMs();
         return true;
@@ -190,6 +210,7 @@ export class Roller {
         counting: this.#counting,
         exceptions: this.#exceptions,
       });
+      this.#follower?.at(this.#fence.commits);
       return true;
     }
     return this.#rollNext();
@@ -199,7 +220,7 @@ export class Roller {
   async #isLeftToAnother(): Promise<boolean> {
     const { commits } = await this.#fence.read();
     if (commits !== this.#fence.commits) {
-      this.#stale = true;
+      this.#lose();
       // The first look tells nothing about when those commits were.
       if (this.#commitsSeen !== undefined && commits !== this.#commitsSeen) this.#otherCommitAt = monotonicMs();
     }
@@ -217,6 +238,8 @@ export class Roller {
     if (this.#pending.size === 0) return;
     const waiting = this.#own.size;
     const rolled = await readRolled(client, database, [...this.#pending.keys()], signal);
+    // Another has committed these, perhaps since we looked: whoever follows must know before `as_of` moves.
+    if (rolled.size > 0) this.#lose();
     this.#done([...rolled]);
     // What is left has not waited longer than since now, as far as anyone can tell.
     if (this.#own.size > 0 && this.#own.size < waiting) this.#ownSince = monotonicMs();
@@ -240,6 +263,13 @@ export class Roller {
     await this.#counting.reset();
     await this.#findBackfill();
     this.#stale = false;
+    this.#follower?.at(this.#fence.commits);
+  }
+
+  /** What is remembered may be old: the next step begins with what is committed. */
+  #lose(): void {
+    this.#stale = true;
+    this.#follower?.lost();
   }
 
   /** Rows from before the ledger, or from before the rollup: all of the table, a chunk at a step. */
@@ -349,6 +379,7 @@ export class Roller {
       commitStatement(database, deltas, generationOf, this.#fence, true),
       signal,
     );
+    this.#follower?.added(this.#fence.commits, deltas, generationOf);
     counters.add('rolledRows', deltas.rows);
     counters.add('rollCommits', 1);
   }

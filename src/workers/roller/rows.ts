@@ -103,6 +103,12 @@ export class BinaryReader {
     return this.#bytes.readInt32LE(this.#at - 4) * 2 ** 32 + this.#bytes.readUInt32LE(this.#at - 8);
   }
 
+  /** `count` bytes of the whole, not a copy. */
+  bytes(count: number): Uint8Array {
+    this.#at += count;
+    return this.#bytes.subarray(this.#at - count, this.#at);
+  }
+
   /** `count` words, in memory of their own. */
   words(count: number): Uint32Array {
     const words = new Uint32Array(count);

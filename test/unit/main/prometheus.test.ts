@@ -22,6 +22,7 @@ function pageOf(answers: AnswerTally): PrometheusPage {
       ready: true,
       clickhouseUp: true,
       encoders: 1,
+      cellBytes: 0,
       deadLetterBytes: 0,
     }),
   });

@@ -43,6 +43,7 @@ describe('defaults', () => {
       inFlightMaxBytes: 128 * MIB,
       inFlightMaxRequests: 16_384,
       metricsTimeoutMs: 10_000,
+      metricsMemoryBytes: 134_217_728,
       metricsConcurrency: 4,
       encoderThreads: Math.min(4, availableParallelism()),
       drainDelayMs: 0,

@@ -1,0 +1,225 @@
+/**
+ * Sets of users by their numbers, and unions of many: in pieces of 2^16 numbers, each a sorted list or, from LIST_MAX on, a bitmap,
+ * as roaring bitmaps have them. Read from the portable form (https://github.com/RoaringBitmap/RoaringFormatSpec), in which ClickHouse
+ * keeps what groupBitmap makes. The union of a month's sets is what most questions spend their time on: over words of
+ * 32 bits it takes a tenth of what CRoaring compiled to WebAssembly takes.
+ */
+
+const PIECE_NUMBERS = 1 << 16;
+const PIECE_WORDS = PIECE_NUMBERS / 32;
+/** More than these take less room as a bitmap. */
+const LIST_MAX = 4_096;
+const COOKIE = { withoutRuns: 12_346, withRuns: 12_347 } as const;
+/** With runs, the places of pieces are only written where there are at least so many. */
+const PLACES_FROM = 4;
+/** Objects around a set and around a piece of it, about. */
+const SET_BYTES = 120;
+const PIECE_BYTES = 160;
+
+interface Piece {
+  /** A list of `count` numbers with room for more, or a bitmap. */
+  list: Uint16Array | undefined;
+  words: Uint32Array | undefined;
+  count: number;
+}
+
+export class UserSet {
+  /** By the upper 16 bits. */
+  readonly #pieces = new Map<number, Piece>();
+  #size = 0;
+  #bytes = SET_BYTES;
+
+  /** How many users. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Memory that it takes, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get pieces(): ReadonlyMap<number, Readonly<Piece>> {
+    return this.#pieces;
+  }
+
+  add(user: number): void {
+    const piece = this.#piece(user >>> 16);
+    const low = user & 0xffff;
+    if (piece.words === undefined) this.#addToList(piece, low);
+    else this.#addToWords(piece, piece.words, low);
+  }
+
+  /** Adds the users of a set in roaring's portable form. Throws where it is none. */
+  addPortable(bytes: Uint8Array): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const cookie = view.getUint32(0, true);
+    const hasRuns = (cookie & 0xffff) === COOKIE.withRuns;
+    if (!hasRuns && cookie !== COOKIE.withoutRuns) throw new Error('not a roaring bitmap in its portable form');
+    const count = hasRuns ? (cookie >>> 16) + 1 : view.getUint32(4, true);
+    const runsAt = hasRuns ? 4 : 8;
+    const headsAt = runsAt + (hasRuns ? Math.ceil(count / 8) : 0);
+    let at = headsAt + 4 * count + (!hasRuns || count >= PLACES_FROM ? 4 * count : 0);
+    for (let i = 0; i < count; i += 1) {
+      const key = view.getUint16(headsAt + 4 * i, true);
+      const numbers = view.getUint16(headsAt + 4 * i + 2, true) + 1;
+      const piece = this.#piece(key);
+      if (hasRuns && ((bytes[runsAt + (i >>> 3)] ?? 0) & (1 << (i & 7))) !== 0) at = this.#addRuns(piece, view, at);
+      else if (numbers > LIST_MAX) at = this.#addWords(piece, view, at);
+      else at = this.#addList(piece, view, at, numbers);
+    }
+  }
+
+  #piece(key: number): Piece {
+    let piece = this.#pieces.get(key);
+    if (piece === undefined) {
+      piece = { list: undefined, words: undefined, count: 0 };
+      this.#pieces.set(key, piece);
+      this.#bytes += PIECE_BYTES;
+    }
+    return piece;
+  }
+
+  #addRuns(piece: Piece, view: DataView, start: number): number {
+    const runs = view.getUint16(start, true);
+    const words = this.#asWords(piece);
+    for (let run = 0; run < runs; run += 1) {
+      const first = view.getUint16(start + 2 + 4 * run, true);
+      const last = first + view.getUint16(start + 4 + 4 * run, true);
+      for (let low = first; low <= last; low += 1) words[low >>> 5] = (words[low >>> 5] ?? 0) | (1 << (low & 31));
+    }
+    this.#recount(piece, words);
+    return start + 2 + 4 * runs;
+  }
+
+  #addWords(piece: Piece, view: DataView, start: number): number {
+    const words = this.#asWords(piece);
+    for (let i = 0; i < PIECE_WORDS; i += 1) words[i] = (words[i] ?? 0) | view.getInt32(start + 4 * i, true);
+    this.#recount(piece, words);
+    return start + 4 * PIECE_WORDS;
+  }
+
+  #addList(piece: Piece, view: DataView, start: number, numbers: number): number {
+    if (piece.count === 0 && piece.words === undefined) {
+      const list = new Uint16Array(numbers);
+      for (let i = 0; i < numbers; i += 1) list[i] = view.getUint16(start + 2 * i, true);
+      piece.list = list;
+      piece.count = numbers;
+      this.#size += numbers;
+      this.#bytes += list.byteLength;
+    } else {
+      for (let i = 0; i < numbers; i += 1) {
+        const low = view.getUint16(start + 2 * i, true);
+        if (piece.words === undefined) this.#addToList(piece, low);
+        else this.#addToWords(piece, piece.words, low);
+      }
+    }
+    return start + 2 * numbers;
+  }
+
+  #addToWords(piece: Piece, words: Uint32Array, low: number): void {
+    const word = words[low >>> 5] ?? 0;
+    const bit = 1 << (low & 31);
+    if ((word & bit) !== 0) return;
+    words[low >>> 5] = word | bit;
+    piece.count += 1;
+    this.#size += 1;
+  }
+
+  #addToList(piece: Piece, low: number): void {
+    const { count } = piece;
+    const list = piece.list ?? new Uint16Array(0);
+    let [from, to] = [0, count];
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if ((list[middle] ?? 0) < low) from = middle + 1;
+      else to = middle;
+    }
+    if (from < count && list[from] === low) return;
+    if (count >= LIST_MAX) {
+      this.#addToWords(piece, this.#asWords(piece), low);
+      return;
+    }
+    const target = count < list.length ? list : this.#grown(list, count);
+    target.copyWithin(from + 1, from, count);
+    target[from] = low;
+    piece.list = target;
+    piece.count = count + 1;
+    this.#size += 1;
+  }
+
+  #grown(list: Uint16Array, count: number): Uint16Array {
+    const target = new Uint16Array(Math.min(LIST_MAX, Math.max(4, count + (count >>> 1))));
+    target.set(list.subarray(0, count));
+    this.#bytes += target.byteLength - list.byteLength;
+    return target;
+  }
+
+  #asWords(piece: Piece): Uint32Array {
+    if (piece.words !== undefined) return piece.words;
+    const words = new Uint32Array(PIECE_WORDS);
+    this.#bytes += words.byteLength - (piece.list?.byteLength ?? 0);
+    for (const low of piece.list?.subarray(0, piece.count) ?? [])
+      words[low >>> 5] = (words[low >>> 5] ?? 0) | (1 << (low & 31));
+    piece.list = undefined;
+    piece.words = words;
+    return words;
+  }
+
+  #recount(piece: Piece, words: Uint32Array): void {
+    const count = bitsOf(words);
+    this.#size += count - piece.count;
+    piece.count = count;
+  }
+}
+
+/** The union of sets that are added one after the other; it may be begun anew, and keeps its memory. */
+export class UserUnion {
+  readonly #pieces = new Map<number, Uint32Array>();
+  readonly #spare: Uint32Array[] = [];
+
+  begin(): void {
+    for (const words of this.#pieces.values()) this.#spare.push(words);
+    this.#pieces.clear();
+  }
+
+  add(set: UserSet): void {
+    for (const [key, { list, words, count }] of set.pieces) {
+      const mine = this.#pieces.get(key);
+      if (words !== undefined) {
+        if (mine === undefined) this.#take(key).set(words);
+        else for (let i = 0; i < PIECE_WORDS; i += 1) mine[i] = (mine[i] ?? 0) | (words[i] ?? 0);
+        continue;
+      }
+      const target = mine ?? this.#take(key).fill(0);
+      for (let i = 0; i < count; i += 1) {
+        const low = list?.[i] ?? 0;
+        target[low >>> 5] = (target[low >>> 5] ?? 0) | (1 << (low & 31));
+      }
+    }
+  }
+
+  get size(): number {
+    let size = 0;
+    for (const words of this.#pieces.values()) size += bitsOf(words);
+    return size;
+  }
+
+  #take(key: number): Uint32Array {
+    const words = this.#spare.pop() ?? new Uint32Array(PIECE_WORDS);
+    this.#pieces.set(key, words);
+    return words;
+  }
+}
+
+/** Bits that are set; https://graphics.stanford.edu/~seander/bithacks.html#CountBitsSetParallel */
+function bitsOf(words: Uint32Array): number {
+  let sum = 0;
+  for (let i = 0; i < words.length; i += 1) {
+    let word = words[i] ?? 0;
+    word -= (word >>> 1) & 0x55555555;
+    word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
+    sum += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+  }
+  return sum;
+}
