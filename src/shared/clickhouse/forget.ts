@@ -149,11 +149,9 @@ async function receivedSince(
 /** Steps 2 to 5; returns the number of rows. */
 async function erase(eraser: Eraser, request: bigint, rebuild: bigint): Promise<number> {
   await eraser.hold(request);
+  if ((await eraser.countRows()) > 0) await sleep(2 * EXCEPTIONS_FRESH_MS);
   const rows = await eraser.countRows();
-  if (rows > 0) {
-    await sleep(2 * EXCEPTIONS_FRESH_MS);
-    await eraser.mutate('events', 'sipHash128(user_id)');
-  }
+  if (rows > 0) await eraser.mutate('events', 'sipHash128(user_id)');
   await eraser.blankNumbers();
   await eraser.release(rebuild);
   return rows;
