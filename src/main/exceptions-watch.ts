@@ -30,7 +30,7 @@ export class ExceptionsWatch {
   #seen: Seen | undefined;
   #excepted = 0;
   #wantedAt = -Infinity;
-  #timer: NodeJS.Timeout | undefined;
+  #isLooking = false;
 
   constructor(ask: AskFingerprint) {
     this.#ask = ask;
@@ -43,7 +43,7 @@ export class ExceptionsWatch {
     let seen = this.#seen;
     if (seen === undefined || seen.excepted !== excepted || performance.now() - seen.at > EXCEPTIONS_FRESH_MS)
       seen = await this.#look(signal);
-    this.#timer ??= setTimeout(() => void this.#again(), PERIOD_MS).unref();
+    if (!this.#isLooking) this.#lookLater();
     return seen.fingerprint === fingerprint;
   }
 
@@ -58,7 +58,12 @@ export class ExceptionsWatch {
       // The next question asks itself, and says what is wrong.
       this.#seen = undefined;
     });
-    const isWanted = performance.now() - this.#wantedAt < REST_AFTER_MS;
-    this.#timer = isWanted ? setTimeout(() => void this.#again(), PERIOD_MS).unref() : undefined;
+    if (performance.now() - this.#wantedAt < REST_AFTER_MS) this.#lookLater();
+    else this.#isLooking = false;
+  }
+
+  #lookLater(): void {
+    this.#isLooking = true;
+    setTimeout(() => void this.#again(), PERIOD_MS).unref();
   }
 }

@@ -109,7 +109,7 @@ export class Sum {
     const g0 = first === undefined ? 0 : valueOf(first, cell, level, bucket);
     const g1 = second === undefined ? 0 : valueOf(second, cell, level, bucket);
     let groups = this.#groups.get(g0);
-    if (groups === undefined) this.#groups.set(g0, (groups = new Map()));
+    if (groups === undefined) this.#groups.set(g0, (groups = new Map<CursorValue, Group>()));
     const group = groups.get(g1);
     if (group === undefined) {
       groups.set(g1, { values: [g0, g1].slice(0, this.#members.length), total, users: [users] });

@@ -29,9 +29,9 @@ export class RollerPort {
    */
   catchUp(): void {
     while (this.#port !== undefined) {
-      const received = receiveMessageOnPort(this.#port) as { readonly message: CommitMessage } | undefined;
+      const received = receiveMessageOnPort(this.#port);
       if (received === undefined) return;
-      this.#mirror.follow(received.message);
+      this.#mirror.follow(received.message as CommitMessage);
     }
   }
 

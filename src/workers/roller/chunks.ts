@@ -58,3 +58,7 @@ async function countBy(
   }
   return counts;
 }
+
+export function rowsOf(chunks: readonly Chunk[]): number {
+  return chunks.reduce((sum, { rows }) => sum + rows, 0);
+}

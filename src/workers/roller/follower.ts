@@ -1,7 +1,18 @@
 import type { MessagePort } from 'node:worker_threads';
 import { type AddedGroup, CELLS_OF, type CommitMessage } from '../../shared/cells.js';
 import { type Deltas, type GenerationOf, type Group, MINUTES_OF_DAY } from './deltas.js';
-import type { CommitFollower } from './roller.js';
+
+/** Is told of every commit, in order, as long as no other roller makes one. */
+export interface CommitFollower {
+  /** The rollup is at this commit. */
+  at(commits: number): void;
+  /** The next commit took place and added this. */
+  added(commits: number, deltas: Deltas, generationOf: GenerationOf): void;
+  /** Exceptions were written that the commits behind this make necessary. */
+  excepted(): void;
+  /** What is in the rollup now is not known here, until the next call. */
+  lost(): void;
+}
 
 /** Tells whoever has the other end of `port` of commits. */
 export function followerAt(port: MessagePort): CommitFollower {

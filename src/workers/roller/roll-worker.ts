@@ -73,11 +73,8 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
     });
   });
   control.on('message', (message: RollerMessage) => {
-    if (message.type === 'follow') {
-      roller.follow(followerAt(message.port));
-      return;
-    }
-    stopping.abort();
+    if (message.type === 'stop') stopping.abort();
+    else roller.follow(followerAt(message.port));
     bed.wake();
   });
   // What the ledger is asked for after that has everything that is not announced.

@@ -4,12 +4,13 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { monotonicMs } from '../../shared/clock.js';
 import type { Counters } from '../../shared/counters.js';
 import type { Logger } from '../../shared/log.js';
-import { type Chunk, chunksOf } from './chunks.js';
+import { type Chunk, chunksOf, rowsOf } from './chunks.js';
 import { commit, commitStatement } from './commit.js';
 import { Counting } from './counting.js';
-import type { Deltas, GenerationOf } from './deltas.js';
+import type { Deltas } from './deltas.js';
 import { Exceptions } from './exceptions.js';
 import { Fence, FenceBroken } from './fence.js';
+import type { CommitFollower } from './follower.js';
 import { Identities } from './identities.js';
 import {
   areAtMost,
@@ -46,18 +47,6 @@ export interface RollerOptions {
   readonly onCaughtUp: () => void;
   readonly keptFromMs: () => number;
   readonly limits?: Partial<RollerLimits>;
-}
-
-/** Is told of every commit, in order, as long as no other roller makes one. */
-export interface CommitFollower {
-  /** The rollup is at this commit. */
-  at(commits: number): void;
-  /** The next commit took place and added this. */
-  added(commits: number, deltas: Deltas, generationOf: GenerationOf): void;
-  /** Exceptions were written that the commits behind this make necessary. */
-  excepted(): void;
-  /** What is in the rollup now is not known here, until the next call. */
-  lost(): void;
 }
 
 export interface RollerLimits {
@@ -97,6 +86,8 @@ const LEDGER_WHOLE_MS = 10 * 60_000;
 const PATIENCE = 12;
 /** Ranges that one statement reads: each is a condition. */
 const RANGES_MAX = 20;
+/** Beyond every timestamp that ClickHouse can hold. */
+const SECONDS_MAX = 2 ** 33;
 /** How long ago what is pending was received, µs, where nothing is behind. */
 const MOMENT_US = 5_000_000;
 
@@ -405,10 +396,3 @@ export class Roller {
     counters.set('rollMemoryBytes', this.#identities.bytes + this.#users.bytes);
   }
 }
-
-function rowsOf(chunks: readonly Chunk[]): number {
-  return chunks.reduce((sum, { rows }) => sum + rows, 0);
-}
-
-/** Beyond every timestamp that ClickHouse can hold. */
-const SECONDS_MAX = 2 ** 33;

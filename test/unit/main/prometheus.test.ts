@@ -33,18 +33,26 @@ test('answers are counted by where they come from, and why not from rollups', as
   const page = pageOf(answers);
   const series = async (): Promise<string[]> =>
     (await page.render()).split('\n').filter((line) => line.startsWith('penstock_metrics_'));
+  answers.answeredFromCells();
+  answers.missedInCells('cold');
   answers.answeredFromRollups();
   answers.answeredFromRollups();
   answers.answeredFromRaw('exception');
   answers.putAgain();
   const expected = [
+    'penstock_metrics_answers_total{source="cells",reason=""} 1',
     'penstock_metrics_answers_total{source="rollups",reason=""} 2',
     'penstock_metrics_answers_total{source="raw",reason="behind"} 0',
     'penstock_metrics_answers_total{source="raw",reason="empty"} 0',
     'penstock_metrics_answers_total{source="raw",reason="exception"} 1',
     'penstock_metrics_answers_total{source="raw",reason="names"} 0',
     'penstock_metrics_answers_total{source="raw",reason="changing"} 0',
+    'penstock_metrics_cells_misses_total{reason="unowned"} 0',
+    'penstock_metrics_cells_misses_total{reason="cold"} 1',
+    'penstock_metrics_cells_misses_total{reason="large"} 0',
+    'penstock_metrics_cells_misses_total{reason="failed"} 0',
     'penstock_metrics_repeats_total 1',
+    'penstock_metrics_cells_bytes 0',
   ];
   assert.deepEqual(await series(), expected);
   // Read again, not added again.
