@@ -10,7 +10,6 @@ import {
   writeInt64,
   writeString,
   writeStringArray,
-  writeStringBytes,
   writeUuid,
 } from '../../../src/shared/rowbinary.js';
 import { encodeEvent } from '../../../src/workers/encoder/encode-event.js';
@@ -107,11 +106,6 @@ test('strings and bytes of every length about the edges of a length prefix are r
     );
     const room = 16 * 1024 * 1024;
     assert.deepEqual(await readBack('String', texts, writeString, 'v', room), texts);
-    const asBytes: Write<string> = (sink, text) => {
-      const bytes = Buffer.from(`..${text}...`);
-      writeStringBytes(sink, new Sink(bytes), 2, bytes.length - 3);
-    };
-    assert.deepEqual(await readBack('String', texts, asBytes, 'v', room), texts);
   }
 });
 
