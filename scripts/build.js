@@ -45,7 +45,17 @@ async function bundle(module) {
 }
 
 const SCAN_SOURCES = 'src/workers/encoder/scan';
-const SCAN_OPTIONS = ['--runtime', 'stub', '--optimizeLevel', '3', '--shrinkLevel', '0', '--noAssert', '--enable', 'simd'];
+const SCAN_OPTIONS = [
+  '--runtime',
+  'stub',
+  '--optimizeLevel',
+  '3',
+  '--shrinkLevel',
+  '0',
+  '--noAssert',
+  '--enable',
+  'simd',
+];
 
 /** Only where it is missing or older than its sources: the compiler takes two seconds, most of them to be loaded. */
 async function compileScan() {

@@ -108,14 +108,7 @@ export class BulkJob {
     const start = this.#text.ahead;
     const room = Math.min(most, this.#options.maxEvents - this.#accepted - this.#rejected);
     if (start === UNENDED || room === 0) return 0;
-    const taken = this.#encoder.encodePlain(
-      this.#plain,
-      start,
-      room,
-      this.#options.arrivalUs,
-      this.#sink,
-      this.#ids,
-    );
+    const taken = this.#encoder.encodePlain(this.#plain, start, room, this.#options.arrivalUs, this.#sink, this.#ids);
     if (taken > 0) this.#text.passTo(this.#encoder.behind);
     this.#accepted += taken;
     return taken;

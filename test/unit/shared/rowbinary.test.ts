@@ -5,13 +5,7 @@ import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { EVENT_COLUMNS } from '../../../src/shared/event-columns.js';
 import { EVENT_LIMITS, ROW_MAX_BYTES } from '../../../src/shared/limits.js';
-import {
-  Sink,
-  writeInt64,
-  writeString,
-  writeStringArray,
-  writeUuid,
-} from '../../../src/shared/rowbinary.js';
+import { Sink, writeInt64, writeString, writeStringArray, writeUuid } from '../../../src/shared/rowbinary.js';
 import { encodeEvent } from '../../../src/workers/encoder/encode-event.js';
 import { formatUuid } from '../../../src/workers/encoder/event-id.js';
 import type { ValidEvent } from '../../../src/workers/encoder/validate.js';

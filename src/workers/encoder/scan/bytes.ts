@@ -68,7 +68,7 @@ export function isSame(a: usize, b: usize, length: usize): bool {
   let at: usize = 0;
   for (; at + 8 <= length; at += 8) if (load<u64>(a + at) != load<u64>(b + at)) return false;
   const rest = (length - at) << 3;
-  return rest == 0 || ((load<u64>(a + at) ^ load<u64>(b + at)) & ((<u64>1 << rest) - 1)) == 0;
+  return rest == 0 || ((load<u64>(a + at) ^ load<u64>(b + at)) & (((<u64>1) << rest) - 1)) == 0;
 }
 
 /** Copies to `to`, and perhaps some bytes too many; returns the position behind the copy. */

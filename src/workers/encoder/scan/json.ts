@@ -42,7 +42,7 @@ export function objectEnd(start: usize, level: u32): usize {
     if (load<u8>(at) != QUOTE) return FAILED;
     const length = <u32>(at - name);
     // Names of different bits are different ones; only those of one bit are compared.
-    const bit = <u64>1 << ((length + load<u8>(name) + load<u8>(at - 1) * 5) & 63);
+    const bit = (<u64>1) << ((length + load<u8>(name) + load<u8>(at - 1) * 5) & 63);
     if ((seen & bit) != 0 && isTwin(names, member, name, length)) return FAILED;
     seen |= bit;
     store<u32>(names + member * 8, name);

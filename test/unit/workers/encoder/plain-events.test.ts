@@ -7,7 +7,15 @@ import { IdList } from '../../../../src/workers/encoder/id-list.js';
 import { skipSpace, skipValue } from '../../../../src/workers/encoder/json-text.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
 import { JSON_TEXTS, mutate, Random } from '../../../support/json-texts.js';
-import { EDGE_S, event, keepingEncoder, layout, NOW_US, plainEncoder, plainEvent } from '../../../support/plain-events.js';
+import {
+  EDGE_S,
+  event,
+  keepingEncoder,
+  layout,
+  NOW_US,
+  plainEncoder,
+  plainEvent,
+} from '../../../support/plain-events.js';
 import { tries } from '../../../support/property.js';
 
 /**
