@@ -57,21 +57,42 @@ const SCAN_OPTIONS = [
   'simd',
 ];
 
-/** Only where it is missing or older than its sources: the compiler takes two seconds, most of them to be loaded. */
+/** Undefined where it is not installed (`npm ci --omit=dev`). */
+async function findScanCompiler() {
+  try {
+    return (await import('assemblyscript/asc')).default;
+  } catch (error) {
+    if (error.code === 'ERR_MODULE_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+/** Only where it is missing or older than its sources: the compiler takes two seconds. False where it cannot be had. */
 async function compileScan() {
   const file = at('dist/src/workers/encoder/scan.wasm');
-  const sources = readdirSync(at(SCAN_SOURCES)).map((name) => at(`${SCAN_SOURCES}/${name}`));
-  const changedMs = Math.max(...[...sources, at('scripts/build.js')].map((path) => statSync(path).mtimeMs));
-  if (existsSync(file) && statSync(file).mtimeMs >= changedMs) return;
-  const { default: asc } = await import('assemblyscript/asc');
-  mkdirSync(at('dist/src/workers/encoder'), { recursive: true });
+  const names = readdirSync(at(SCAN_SOURCES)).filter((name) => name.endsWith('.ts'));
+  const sources = [...names.map((name) => at(`${SCAN_SOURCES}/${name}`)), at('scripts/build.js')];
+  const changedMs = Math.max(...sources.map((path) => statSync(path).mtimeMs));
+  if (existsSync(file) && statSync(file).mtimeMs >= changedMs) return true;
+  const compiler = await findScanCompiler();
+  if (compiler === undefined) {
+    const isThere = existsSync(file);
+    console.error(
+      `build: assemblyscript is not installed, ${isThere ? 'scan.wasm stays as it is' : 'run npm ci first'}`,
+    );
+    return isThere;
+  }
   const output = ['--baseDir', at(''), '--outFile', 'dist/src/workers/encoder/scan.wasm.new'];
-  const { error, stderr } = await asc.main([`${SCAN_SOURCES}/index.ts`, ...output, ...SCAN_OPTIONS]);
-  const report = stderr.toString();
-  if (error !== null) throw new Error(`${SCAN_SOURCES} does not compile: ${error.message}\n${report}`);
-  if (report !== '') console.error(report);
+  const { error } = await compiler.main([`${SCAN_SOURCES}/index.ts`, ...output, ...SCAN_OPTIONS], {
+    stderr: process.stderr,
+  });
+  if (error !== null) {
+    console.error(`build: ${SCAN_SOURCES} does not compile: ${error.message}`);
+    return false;
+  }
   // A service of this build may be starting just now: it finds the old file or the new one.
   renameSync(`${file}.new`, file);
+  return true;
 }
 
 async function build() {
@@ -84,7 +105,7 @@ async function build() {
   const { status, error } = spawnSync(process.execPath, [compiler, '-p', at('tsconfig.json')], { stdio: 'inherit' });
   if (error !== undefined) throw error;
   if (status !== 0) return status ?? 1;
-  await compileScan();
+  if (!(await compileScan())) return 1;
   await bundle('shared/typebox');
   mkdirSync(at('dist/assets'), { recursive: true });
   for (const file of ASSETS) copyFileSync(at(`node_modules/swagger-ui-dist/${file}`), at(`dist/assets/${file}`));

@@ -73,10 +73,11 @@ export class EventEncoder {
     this.#setTime(arrivalUs);
     const looks = this.#forgotten !== undefined && this.#forgotten.count > 0;
     let count = plain.encodeMany(from, start, looks ? Math.min(most, MOST_BEFORE_LOOKING) : most);
-    for (let event = 0; looks && event < count; event += 1) {
-      if (!this.#isForgotten(event)) continue;
-      count = event;
-      plain.stopAt(count);
+    if (looks) {
+      let kept = 0;
+      while (kept < count && !this.#isForgotten(kept)) kept += 1;
+      if (kept < count) plain.stopAt(kept);
+      count = kept;
     }
     if (count === 0) return 0;
     const { rows } = plain;

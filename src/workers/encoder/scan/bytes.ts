@@ -38,10 +38,10 @@ export function skipSpace(start: usize): usize {
   let at = start;
   for (;;) {
     const byte: u32 = load<u8>(at);
-    if (byte != SPACE && byte != lineFeed && byte != 0x0d && byte != 0x09) break;
+    if (byte !== SPACE && byte !== lineFeed && byte !== 0x0d && byte !== 0x09) break;
     at += 1;
   }
-  if (at != start) spaceSkipped = true;
+  if (at !== start) spaceSkipped = true;
   return at;
 }
 
@@ -49,7 +49,7 @@ export function skipSpace(start: usize): usize {
 export function plainEnd(start: usize): usize {
   let at = start;
   let found = stringEnds(at);
-  while (found == 0) {
+  while (found === 0) {
     at += 16;
     found = stringEnds(at);
   }
@@ -66,9 +66,9 @@ function stringEnds(at: usize): i32 {
 /** Whether two texts of one length are the same. */
 export function isSame(a: usize, b: usize, length: usize): bool {
   let at: usize = 0;
-  for (; at + 8 <= length; at += 8) if (load<u64>(a + at) != load<u64>(b + at)) return false;
+  for (; at + 8 <= length; at += 8) if (load<u64>(a + at) !== load<u64>(b + at)) return false;
   const rest = (length - at) << 3;
-  return rest == 0 || ((load<u64>(a + at) ^ load<u64>(b + at)) & (((<u64>1) << rest) - 1)) == 0;
+  return rest === 0 || ((load<u64>(a + at) ^ load<u64>(b + at)) & (((<u64>1) << rest) - 1)) === 0;
 }
 
 /** Copies to `to`, and perhaps some bytes too many; returns the position behind the copy. */
@@ -88,9 +88,9 @@ export function compact(to: usize, start: usize, end: usize): usize {
   let at = start;
   while (at < end) {
     const byte: u32 = load<u8>(at);
-    if (byte == QUOTE) {
+    if (byte === QUOTE) {
       at = plainEnd(at + 1);
-      while (load<u8>(at) == BACKSLASH) at = plainEnd(at + 2);
+      while (load<u8>(at) === BACKSLASH) at = plainEnd(at + 2);
       at += 1;
     } else if (byte > SPACE) {
       at += 1;
@@ -108,7 +108,7 @@ export function isUtf8(start: usize, end: usize): bool {
   let at = start;
   while (at < end) {
     const beyondAscii = i8x16.bitmask(v128.load(at));
-    if (beyondAscii == 0) {
+    if (beyondAscii === 0) {
       at += 16;
       continue;
     }
@@ -116,7 +116,7 @@ export function isUtf8(start: usize, end: usize): bool {
     // What was found may stand behind the text; a character that begins within it ends there too, before the last byte.
     if (at >= end) break;
     at = characterEnd(at);
-    if (at == FAILED) return false;
+    if (at === FAILED) return false;
   }
   return true;
 }
@@ -125,10 +125,10 @@ export function isUtf8(start: usize, end: usize): bool {
 function characterEnd(at: usize): usize {
   const first: u32 = load<u8>(at);
   const second: u32 = load<u8>(at + 1);
-  if (first < 0xc2 || first > 0xf4 || (second & 0xc0) != 0x80) return FAILED;
+  if (first < 0xc2 || first > 0xf4 || (second & 0xc0) !== 0x80) return FAILED;
   if (first < 0xe0) return at + 2;
-  if ((load<u8>(at + 2) & 0xc0) != 0x80) return FAILED;
-  if (first < 0xf0) return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ? FAILED : at + 3;
-  if ((load<u8>(at + 3) & 0xc0) != 0x80) return FAILED;
-  return (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f) ? FAILED : at + 4;
+  if ((load<u8>(at + 2) & 0xc0) !== 0x80) return FAILED;
+  if (first < 0xf0) return (first === 0xe0 && second < 0xa0) || (first === 0xed && second > 0x9f) ? FAILED : at + 3;
+  if ((load<u8>(at + 3) & 0xc0) !== 0x80) return FAILED;
+  return (first === 0xf0 && second < 0x90) || (first === 0xf4 && second > 0x8f) ? FAILED : at + 4;
 }

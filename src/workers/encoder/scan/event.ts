@@ -75,7 +75,7 @@ let seen: u32 = 0;
 
 /** The event that begins at `start`: the position behind it. */
 export function scanEvent(start: usize, earliestMs: f64, latestMs: f64): usize {
-  if (load<u8>(start) != OPEN_OBJECT) return FAILED;
+  if (load<u8>(start) !== OPEN_OBJECT) return FAILED;
   seen = 0;
   campaignStart = 0;
   campaignEnd = 0;
@@ -89,26 +89,26 @@ export function scanEvent(start: usize, earliestMs: f64, latestMs: f64): usize {
     at += 1;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
     at = memberEnd(at);
-    if (at == FAILED) return FAILED;
+    if (at === FAILED) return FAILED;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  } while (load<u8>(at) == COMMA);
-  if (load<u8>(at) != CLOSE_OBJECT) return FAILED;
+  } while (load<u8>(at) === COMMA);
+  if (load<u8>(at) !== CLOSE_OBJECT) return FAILED;
   at += 1;
   const time = <f64>timestampMs;
-  return (seen & REQUIRED) == REQUIRED && time >= earliestMs && time <= latestMs && isUtf8(start, at) ? at : FAILED;
+  return (seen & REQUIRED) === REQUIRED && time >= earliestMs && time <= latestMs && isUtf8(start, at) ? at : FAILED;
 }
 
 /** One member, from its name's quote. */
 function memberEnd(start: usize): usize {
   const length = nameLength(start);
-  if (length == 0) return FAILED;
-  if ((seen & member) != 0) return FAILED;
+  if (length === 0) return FAILED;
+  if ((seen & member) !== 0) return FAILED;
   seen |= member;
   // Behind the name's quote.
   let at = start + length + 2;
-  if (load<u8>(at) != COLON) {
+  if (load<u8>(at) !== COLON) {
     at = skipSpace(at);
-    if (load<u8>(at) != COLON) return FAILED;
+    if (load<u8>(at) !== COLON) return FAILED;
   }
   at += 1;
   if (load<u8>(at) <= SPACE) at = skipSpace(at);
@@ -120,17 +120,17 @@ let member: u32 = 0;
 
 /** Length of the name whose opening quote is at `start`, 0 for a name that no member has; `member` says which one it is. */
 function nameLength(start: usize): usize {
-  if (load<u8>(start) != QUOTE) return 0;
+  if (load<u8>(start) !== QUOTE) return 0;
   const head = load<u64>(start, 1);
   // The first eight bytes, and what follows with the closing quote: no name is then the beginning of another.
-  if (head == 0x616e5f746e657665) return isMember(EVENT_NAME, load<u32>(start, 8) == 0x22656d61, 10); // event_na a me"
-  if (head == 0x226c656e6e616863) return isMember(CHANNEL, true, 7); // channel"
-  if (head == 0x2264695f72657375) return isMember(USER_ID, true, 7); // user_id"
-  if (head == 0x6d617473656d6974) return isMember(TIMESTAMP, load<u16>(start, 9) == 0x2270, 9); // timestam p"
-  if (head == 0x6e676961706d6163) return isMember(CAMPAIGN_ID, load<u32>(start, 9) == 0x2264695f, 11); // campaign _id"
-  if (head == 0x617461646174656d) return isMember(METADATA, load<u8>(start, 9) == QUOTE, 8); // metadata "
-  if (head == 0x64695f746e657665) return isMember(EVENT_ID, load<u8>(start, 9) == QUOTE, 8); // event_id "
-  return isMember(TAGS_MEMBER, (head & 0xffffffffff) == 0x2273676174, 4); // tags"
+  if (head === 0x616e5f746e657665) return isMember(EVENT_NAME, load<u32>(start, 8) === 0x22656d61, 10); // event_na a me"
+  if (head === 0x226c656e6e616863) return isMember(CHANNEL, true, 7); // channel"
+  if (head === 0x2264695f72657375) return isMember(USER_ID, true, 7); // user_id"
+  if (head === 0x6d617473656d6974) return isMember(TIMESTAMP, load<u16>(start, 9) === 0x2270, 9); // timestam p"
+  if (head === 0x6e676961706d6163) return isMember(CAMPAIGN_ID, load<u32>(start, 9) === 0x2264695f, 11); // campaign _id"
+  if (head === 0x617461646174656d) return isMember(METADATA, load<u8>(start, 9) === QUOTE, 8); // metadata "
+  if (head === 0x64695f746e657665) return isMember(EVENT_ID, load<u8>(start, 9) === QUOTE, 8); // event_id "
+  return isMember(TAGS_MEMBER, (head & 0xffffffffff) === 0x2273676174, 4); // tags"
 }
 
 function isMember(bit: u32, isIt: bool, length: usize): usize {
@@ -155,13 +155,13 @@ function memberValueEnd(at: usize): usize {
     case EVENT_ID:
       return eventIdEnd(at);
     default:
-      return load<u32>(at) == 0x6c6c756e ? at + 4 : optionalEnd(at); // null
+      return load<u32>(at) === 0x6c6c756e ? at + 4 : optionalEnd(at); // null
   }
 }
 
 function optionalEnd(at: usize): usize {
-  if (member == TAGS_MEMBER) return tagsEnd(at);
-  if (member == METADATA) return metadataValueEnd(at);
+  if (member === TAGS_MEMBER) return tagsEnd(at);
+  if (member === METADATA) return metadataValueEnd(at);
   const end = stringEnd(at, 0, campaignIdMaxBytes);
   campaignStart = at + 1;
   campaignEnd = end - 1;
@@ -170,15 +170,15 @@ function optionalEnd(at: usize): usize {
 
 /** A string without escapes, of `min` to `max` bytes: the position behind its closing quote. */
 function stringEnd(start: usize, min: usize, max: usize): usize {
-  if (load<u8>(start) != QUOTE) return FAILED;
+  if (load<u8>(start) !== QUOTE) return FAILED;
   const at = plainEnd(start + 1);
   const length = at - start - 1;
-  return load<u8>(at) != QUOTE || length < min || length > max ? FAILED : at + 1;
+  return load<u8>(at) !== QUOTE || length < min || length > max ? FAILED : at + 1;
 }
 
 function eventNameEnd(start: usize): usize {
   const end = stringEnd(start, 1, eventNameMaxBytes);
-  if (end == FAILED || (end == start + 3 && load<u8>(start, 1) == 0x2a)) return FAILED; // *
+  if (end === FAILED || (end === start + 3 && load<u8>(start, 1) === 0x2a)) return FAILED; // *
   nameStart = start + 1;
   nameEnd = end - 1;
   return end;
@@ -186,14 +186,14 @@ function eventNameEnd(start: usize): usize {
 
 function channelValueEnd(start: usize): usize {
   const end = stringEnd(start, 1, tagMaxBytes);
-  if (end == FAILED) return FAILED;
+  if (end === FAILED) return FAILED;
   channelStart = start + 1;
   channelEnd = end - 1;
   const length = <u32>(channelEnd - channelStart);
   let at = CHANNELS;
   let other = load<u32>(at);
-  while (other != 0) {
-    if (other == length && isSame(at + 4, channelStart, length)) return end;
+  while (other !== 0) {
+    if (other === length && isSame(at + 4, channelStart, length)) return end;
     at += 4 + other;
     other = load<u32>(at);
   }
@@ -210,16 +210,16 @@ function timestampEnd(start: usize): usize {
     digit = <u32>load<u8>(at) - 0x30;
   }
   // A zero in front is no JSON, a zero alone no timestamp; a fraction or exponent ends the digits and is not plain.
-  if (at == start || at - start > DIGITS_MAX || load<u8>(start) == 0x30) return FAILED;
+  if (at === start || at - start > DIGITS_MAX || load<u8>(start) === 0x30) return FAILED;
   timestampMs = <f64>value >= millisecondsFrom ? value : value * 1000;
   return at;
 }
 
 function tagsEnd(start: usize): usize {
-  if (load<u8>(start) != OPEN_ARRAY) return FAILED;
+  if (load<u8>(start) !== OPEN_ARRAY) return FAILED;
   let at = start + 1;
   if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  if (load<u8>(at) == CLOSE_ARRAY) return at + 1;
+  if (load<u8>(at) === CLOSE_ARRAY) return at + 1;
   let count: u32 = 0;
   // Stands at the opening bracket, then at the comma in front of each tag.
   at = start;
@@ -227,22 +227,22 @@ function tagsEnd(start: usize): usize {
     at += 1;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
     const end = count < tagsMax ? stringEnd(at, 1, tagMaxBytes) : FAILED;
-    if (end == FAILED) return FAILED;
+    if (end === FAILED) return FAILED;
     store<u32>(TAGS + count * 8, at + 1);
     store<u32>(TAGS + count * 8, end - 1, 4);
     count += 1;
     at = end;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  } while (load<u8>(at) == COMMA);
+  } while (load<u8>(at) === COMMA);
   tagCount = count;
-  return load<u8>(at) == CLOSE_ARRAY ? at + 1 : FAILED;
+  return load<u8>(at) === CLOSE_ARRAY ? at + 1 : FAILED;
 }
 
 function metadataValueEnd(start: usize): usize {
-  if (load<u8>(start) != OPEN_OBJECT) return FAILED;
+  if (load<u8>(start) !== OPEN_OBJECT) return FAILED;
   watchForSpace();
   const end = objectEnd(start, 0);
-  if (end == FAILED || end - start > metadataMaxBytes) return FAILED;
+  if (end === FAILED || end - start > metadataMaxBytes) return FAILED;
   metadataStart = start;
   metadataEnd = end;
   if (spaceSkipped) {
@@ -253,7 +253,7 @@ function metadataValueEnd(start: usize): usize {
 }
 
 function eventIdEnd(start: usize): usize {
-  if (load<u8>(start) != QUOTE || load<u8>(start + 1 + UUID_CHARS) != QUOTE || !parseUuid(start + 1)) return FAILED;
+  if (load<u8>(start) !== QUOTE || load<u8>(start + 1 + UUID_CHARS) !== QUOTE || !parseUuid(start + 1)) return FAILED;
   hasEventId = true;
   return start + UUID_CHARS + 2;
 }

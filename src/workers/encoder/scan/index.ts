@@ -66,7 +66,7 @@ export function encodeOne(length: usize): usize {
   v128.store(end, i64x2(0, 0));
   splitLines(false);
   const behind = scanEvent(skipSpace(SINGLE), earliestMs, latestMs);
-  if (behind == FAILED || skipSpace(behind) != end) return 0;
+  if (behind === FAILED || skipSpace(behind) !== end) return 0;
   identify();
   store<u64>(ID, bswap(uuidHigh));
   store<u64>(ID, bswap(uuidLow), 8);
@@ -89,8 +89,8 @@ export function encodeMany(start: usize, end: usize, most: u32, lines: bool, isW
   let count: u32 = 0;
   while (count < most && row <= ROWS + CHUNK_BYTES) {
     const behind = scanEvent(at, earliestMs, latestMs);
-    const next = behind == FAILED ? FAILED : skipSpace(behind);
-    if (next == FAILED || (lines && load<u8>(next) != LINE_FEED && !(isWhole && next == end))) {
+    const next = behind === FAILED ? FAILED : skipSpace(behind);
+    if (next === FAILED || (lines && load<u8>(next) !== LINE_FEED && !(isWhole && next === end))) {
       isStuck = true;
       break;
     }
@@ -101,10 +101,10 @@ export function encodeMany(start: usize, end: usize, most: u32, lines: bool, isW
     count += 1;
     at = next;
     if (lines) {
-      while (load<u8>(at) == LINE_FEED) at = skipSpace(at + 1);
-      if (at == end) break;
+      while (load<u8>(at) === LINE_FEED) at = skipSpace(at + 1);
+      if (at === end) break;
     } else {
-      if (load<u8>(at) != COMMA) break;
+      if (load<u8>(at) !== COMMA) break;
       at = skipSpace(at + 1);
     }
   }

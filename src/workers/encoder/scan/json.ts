@@ -33,32 +33,32 @@ export function objectEnd(start: usize, level: u32): usize {
   let seen: u64 = 0;
   let at = start + 1;
   if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  if (load<u8>(at) == CLOSE_OBJECT) return at + 1;
+  if (load<u8>(at) === CLOSE_OBJECT) return at + 1;
   for (let member: u32 = 0; member < MEMBERS_MAX; member += 1) {
-    if (load<u8>(at) != QUOTE) return FAILED;
+    if (load<u8>(at) !== QUOTE) return FAILED;
     const name = at + 1;
     at = plainEnd(name);
     // A name with an escape could be another's twin: not plain.
-    if (load<u8>(at) != QUOTE) return FAILED;
+    if (load<u8>(at) !== QUOTE) return FAILED;
     const length = <u32>(at - name);
     // Names of different bits are different ones; only those of one bit are compared.
     const bit = (<u64>1) << ((length + load<u8>(name) + load<u8>(at - 1) * 5) & 63);
-    if ((seen & bit) != 0 && isTwin(names, member, name, length)) return FAILED;
+    if ((seen & bit) !== 0 && isTwin(names, member, name, length)) return FAILED;
     seen |= bit;
     store<u32>(names + member * 8, name);
     store<u32>(names + member * 8, length, 4);
     at += 1;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
-    if (load<u8>(at) != COLON) return FAILED;
+    if (load<u8>(at) !== COLON) return FAILED;
     at += 1;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
     at = valueEnd(at, level + 1);
-    if (at == FAILED) return FAILED;
+    if (at === FAILED) return FAILED;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
     const byte: u32 = load<u8>(at);
     at += 1;
-    if (byte == CLOSE_OBJECT) return at;
-    if (byte != COMMA) return FAILED;
+    if (byte === CLOSE_OBJECT) return at;
+    if (byte !== COMMA) return FAILED;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
   }
   return FAILED;
@@ -67,7 +67,7 @@ export function objectEnd(start: usize, level: u32): usize {
 /** Whether one of the object's first members has this name. */
 function isTwin(names: usize, members: u32, name: usize, length: u32): bool {
   for (let at = names; at < names + members * 8; at += 8) {
-    if (load<u32>(at, 4) == length && isSame(load<u32>(at), name, length)) return true;
+    if (load<u32>(at, 4) === length && isSame(load<u32>(at), name, length)) return true;
   }
   return false;
 }
@@ -76,38 +76,38 @@ function arrayEnd(start: usize, level: u32): usize {
   if (level >= DEPTH_MAX) return FAILED;
   let at = start + 1;
   if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  if (load<u8>(at) == CLOSE_ARRAY) return at + 1;
+  if (load<u8>(at) === CLOSE_ARRAY) return at + 1;
   // Stands at the opening bracket, then at the comma in front of each value.
   at = start;
   do {
     at += 1;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
     at = valueEnd(at, level + 1);
-    if (at == FAILED) return FAILED;
+    if (at === FAILED) return FAILED;
     if (load<u8>(at) <= SPACE) at = skipSpace(at);
-  } while (load<u8>(at) == COMMA);
-  return load<u8>(at) == CLOSE_ARRAY ? at + 1 : FAILED;
+  } while (load<u8>(at) === COMMA);
+  return load<u8>(at) === CLOSE_ARRAY ? at + 1 : FAILED;
 }
 
 function valueEnd(at: usize, level: u32): usize {
   const byte: u32 = load<u8>(at);
-  if (byte == QUOTE) return stringEnd(at);
-  if (byte == OPEN_OBJECT) return objectEnd(at, level);
-  if (byte == OPEN_ARRAY) return arrayEnd(at, level);
+  if (byte === QUOTE) return stringEnd(at);
+  if (byte === OPEN_OBJECT) return objectEnd(at, level);
+  if (byte === OPEN_ARRAY) return arrayEnd(at, level);
   const word = load<u32>(at);
-  if (word == 0x65757274) return at + 4; // true
-  if (word == 0x736c6166) return load<u8>(at, 4) == 0x65 ? at + 5 : FAILED; // false
-  if (word == 0x6c6c756e) return at + 4; // null
+  if (word === 0x65757274) return at + 4; // true
+  if (word === 0x736c6166) return load<u8>(at, 4) === 0x65 ? at + 5 : FAILED; // false
+  if (word === 0x6c6c756e) return at + 4; // null
   return numberEnd(at);
 }
 
 function stringEnd(start: usize): usize {
   let at = plainEnd(start + 1);
-  while (load<u8>(at) == BACKSLASH) {
+  while (load<u8>(at) === BACKSLASH) {
     if (!isEscape(load<u8>(at, 1))) return FAILED;
     at = plainEnd(at + 2);
   }
-  return load<u8>(at) == QUOTE ? at + 1 : FAILED;
+  return load<u8>(at) === QUOTE ? at + 1 : FAILED;
 }
 
 /** What may stand behind a backslash, `u` left out. */
@@ -129,19 +129,19 @@ function isEscape(byte: u32): bool {
 
 /** RFC 8259: [minus] int [frac] [exp]. */
 function numberEnd(start: usize): usize {
-  const whole = start + usize(load<u8>(start) == 0x2d);
+  const whole = start + usize(load<u8>(start) === 0x2d);
   let at = digitsEnd(whole);
-  if (at == whole || (load<u8>(whole) == 0x30 && at > whole + 1)) return FAILED;
-  if (load<u8>(at) == 0x2e) {
+  if (at === whole || (load<u8>(whole) === 0x30 && at > whole + 1)) return FAILED;
+  if (load<u8>(at) === 0x2e) {
     const fraction = at + 1;
     at = digitsEnd(fraction);
-    if (at == fraction) return FAILED;
+    if (at === fraction) return FAILED;
   }
-  if ((load<u8>(at) | 0x20) == 0x65) {
+  if ((load<u8>(at) | 0x20) === 0x65) {
     const sign: u32 = load<u8>(at, 1);
-    const exponent = at + (sign == 0x2b || sign == 0x2d ? 2 : 1);
+    const exponent = at + (sign === 0x2b || sign === 0x2d ? 2 : 1);
     at = digitsEnd(exponent);
-    if (at == exponent) return FAILED;
+    if (at === exponent) return FAILED;
   }
   return at;
 }

@@ -14,7 +14,7 @@ export function setUuid(high: u64, low: u64): void {
 
 /** Reads the 36 characters at `at`; false where they are no UUID. */
 export function parseUuid(at: usize): bool {
-  if (load<u8>(at, 8) != DASH || load<u8>(at, 13) != DASH || load<u8>(at, 18) != DASH || load<u8>(at, 23) != DASH) {
+  if (load<u8>(at, 8) !== DASH || load<u8>(at, 13) !== DASH || load<u8>(at, 18) !== DASH || load<u8>(at, 23) !== DASH) {
     return false;
   }
   const middle = v128.load(at, 16);

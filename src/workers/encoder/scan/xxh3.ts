@@ -38,8 +38,8 @@ export function hash(at: usize, length: usize): void {
 }
 
 function avalanche(value: u64): u64 {
-  const mixed = (value ^ (value >> 37)) * 0x165667919e3779f9;
-  return mixed ^ (mixed >> 32);
+  const product = (value ^ (value >> 37)) * 0x165667919e3779f9;
+  return product ^ (product >> 32);
 }
 
 /** The two halves of the product of 128 bits, one upon the other. */
@@ -125,8 +125,8 @@ function addStripe(at: usize, secret: usize): void {
 function scramble(): void {
   for (let i: usize = 0; i < 64; i += 16) {
     const sums = v128.load(SUMS + i);
-    const mixed = v128.xor(v128.xor(sums, i64x2.shr_u(sums, 47)), v128.load(SECRET + SECRET_BYTES - 64 + i));
-    v128.store(SUMS + i, i64x2.mul(mixed, i64x2.splat(PRIME32_1)));
+    const key = v128.xor(v128.xor(sums, i64x2.shr_u(sums, 47)), v128.load(SECRET + SECRET_BYTES - 64 + i));
+    v128.store(SUMS + i, i64x2.mul(key, i64x2.splat(PRIME32_1)));
   }
 }
 

@@ -156,15 +156,15 @@ function eventOf(bytes: number, name: string): Buffer {
 test('events are whole wherever in them a chunk ends, and none needs the readable way for that', (t) => {
   const readably = t.mock.method(plainEncoder, 'encodeReadably');
   const random = new Random(2);
-  const event = Buffer.from(
+  const short = Buffer.from(
     '{"event_name":"é","channel":"web", "user_id":"v","timestamp":1763999000,"tags":["t"],"metadata":{"a": [1,true]}} ',
   );
   const big = 16_000;
   const fillers = Array.from({ length: 8 }, (_, index) => eventOf(big, `f${index}`));
   // One byte behind each filler. The last one makes the first chunk end so many bytes behind the start of the event.
-  for (let behind = -2; behind <= event.length + 2; behind += 1) {
+  for (let behind = -2; behind <= short.length + 2; behind += 1) {
     const last = eventOf(CHUNK_BYTES - 8 * (big + 1) - 1 - behind, 'last');
-    const texts = [...fillers, last, event, event, event];
+    const texts = [...fillers, last, short, short, short];
     for (const [body, ndjson] of [
       [texts.map(String).join('\n'), true],
       [`[${texts.map(String).join(',')}]`, false],
