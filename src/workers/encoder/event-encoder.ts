@@ -52,7 +52,7 @@ export class EventEncoder {
     if (key === '') {
       const plain = this.#plain;
       this.#setTime(arrivalUs);
-      const length = plain.encodeOne(text, start, end);
+      const length = plain.encodeOne(text, start, end, sink);
       if (length > 0) {
         if (this.#isForgotten(0)) return USER_FORGOTTEN;
         plain.moveRow(sink, length);
@@ -72,7 +72,7 @@ export class EventEncoder {
     const plain = this.#plain;
     this.#setTime(arrivalUs);
     const looks = this.#forgotten !== undefined && this.#forgotten.count > 0;
-    let count = plain.encodeMany(from, start, looks ? Math.min(most, MOST_BEFORE_LOOKING) : most);
+    let count = plain.encodeMany(from, start, looks ? Math.min(most, MOST_BEFORE_LOOKING) : most, sink);
     if (looks) {
       let kept = 0;
       while (kept < count && !this.#isForgotten(kept)) kept += 1;

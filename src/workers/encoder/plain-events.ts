@@ -13,8 +13,16 @@ import { type Bytes, copyBytes, Sink } from '../../shared/rowbinary.js';
 interface Scan {
   readonly memory: { readonly buffer: ArrayBuffer };
   setTime(arrivalUs: number, earliestMs: number, latestMs: number): void;
-  encodeOne(length: number): number;
-  encodeMany(start: number, end: number, most: number, lines: number, isWhole: number, withIds: number): number;
+  encodeOne(start: number, end: number, row: number): number;
+  encodeMany(
+    start: number,
+    end: number,
+    rows: number,
+    most: number,
+    lines: number,
+    isWhole: number,
+    withIds: number,
+  ): number;
   readonly isStuck: Place;
   readonly CHUNK: Place;
   readonly CHUNK_BYTES: Place;
@@ -90,6 +98,10 @@ export class PlainEvents {
   #loaded: EventText | undefined;
   #loadedFrom = 0;
   #loadedTo = 0;
+  /** Where it is in the module's memory. */
+  #loadedAt = 0;
+  /** Where the rows are that were encoded last, and how many. */
+  #rowsAt = 0;
   #count = 0;
 
   constructor(channels: readonly string[]) {
@@ -133,23 +145,26 @@ export class PlainEvents {
     this.#scan.setTime(arrivalUs, earliestMs, latestMs);
   }
 
-  /** Encodes the event between `start` and `end`; the length of its row, or 0 where it is not taken. */
-  encodeOne(text: Buffer, start: number, end: number): number {
+  /** Encodes the event between `start` and `end`; the length of its row, which will go to `sink`, or 0 where it is not taken. */
+  encodeOne(text: Buffer, start: number, end: number, sink: Sink): number {
     const length = end - start;
     if (length > this.#singleMaxBytes) return 0;
     // Events come many in one buffer: a ring. The last body is held until the next event.
     if (this.#text.buffer !== text) this.#text = new Sink(text);
-    this.#memory.at = this.#single;
+    const at = this.#single + misalignment(text, start);
+    this.#memory.at = at;
     copyBytes(this.#memory, this.#text, start, end);
-    return this.#scan.encodeOne(length);
+    this.#rowsAt = this.#rows + misalignment(sink.buffer, sink.at);
+    return this.#scan.encodeOne(at, at + length, this.#rowsAt);
   }
 
   /**
    * Encodes the events that stand behind one another from `start` on, where the first begins: at most `most` of them, and those
-   * only that are in memory at once. Returns how many; none where the first one is not taken.
+   * only that are in memory at once. Returns how many; none where the first one is not taken. Their rows will go to `sink`.
    */
-  encodeMany(from: EventText, start: number, most: number): number {
+  encodeMany(from: EventText, start: number, most: number, sink: Sink): number {
     this.#count = 0;
+    this.#rowsAt = this.#rows + misalignment(sink.buffer, sink.at);
     if (this.#loaded !== from || start < this.#loadedFrom || start >= this.#loadedTo) this.#load(from, start);
     this.#scanFrom(from, start, most);
     if (this.#count === 0 && this.#isCut(from, start)) {
@@ -182,12 +197,12 @@ export class PlainEvents {
 
   /** The position behind the last of them. */
   get behind(): number {
-    return this.#mark(this.#count - 1, MARK.behind) - this.#chunk + this.#loadedFrom;
+    return this.#mark(this.#count - 1, MARK.behind) - this.#loadedAt + this.#loadedFrom;
   }
 
   /** Their rows. */
   get rows(): Uint8Array {
-    return this.#memory.buffer.subarray(this.#rows, this.#mark(this.#count - 1, MARK.row));
+    return this.#memory.buffer.subarray(this.#rowsAt, this.#mark(this.#count - 1, MARK.row));
   }
 
   /** Their ids in quotes, each with a comma behind it, where the text is `withIds`. */
@@ -197,7 +212,7 @@ export class PlainEvents {
 
   /** Copies the row of `length` bytes that `encodeOne` left. */
   moveRow(sink: Sink, length: number): void {
-    copyBytes(sink, this.#memory, this.#rows, this.#rows + length);
+    copyBytes(sink, this.#memory, this.#rowsAt, this.#rowsAt + length);
   }
 
   #mark(event: number, word: number): number {
@@ -206,17 +221,19 @@ export class PlainEvents {
 
   #load(from: EventText, start: number): void {
     const end = Math.min(from.end, start + this.#chunkBytes);
-    this.#memory.buffer.set(from.text.subarray(start, end), this.#chunk);
+    this.#loadedAt = this.#chunk + misalignment(from.text, start);
+    this.#memory.buffer.set(from.text.subarray(start, end), this.#loadedAt);
     this.#loaded = from;
     this.#loadedFrom = start;
     this.#loadedTo = end;
   }
 
   #scanFrom(from: EventText, start: number, most: number): void {
-    const offset = this.#chunk - this.#loadedFrom;
+    const offset = this.#loadedAt - this.#loadedFrom;
     this.#count = this.#scan.encodeMany(
       start + offset,
       this.#loadedTo + offset,
+      this.#rowsAt,
       Math.min(most, this.#eventsMax),
       from.lines ? 1 : 0,
       this.#loadedTo === from.end ? 1 : 0,
@@ -228,6 +245,14 @@ export class PlainEvents {
   #isCut(from: EventText, start: number): boolean {
     return this.#loadedTo < from.end && this.#loadedTo - start < CUT_MAX_BYTES;
   }
+}
+
+/**
+ * How far a place is from where a word begins. V8 copies shared memory in words only where both sides are as far from it, and
+ * otherwise byte by byte, at a sixth of the speed: so what is copied has the same place within a word on both sides.
+ */
+function misalignment(buffer: Buffer, at: number): number {
+  return (buffer.byteOffset + at) & 7;
 }
 
 const WORDS = Object.keys(MARK).length;

@@ -60,34 +60,42 @@ export function setTime(arrival: f64, earliest: f64, latest: f64): void {
 /** Whether the last batch ended at an event that was not taken, rather than at a bound or where no event is. */
 export let isStuck: bool = false;
 
-/** The text of `length` bytes at SINGLE: leaves its row at ROWS, id and first mark, and returns the row's length; 0 where it is not taken. */
-export function encodeOne(length: usize): usize {
-  const end = SINGLE + length;
+/** The event from `start` to `end`: leaves its row at `row`, id and first mark, and returns the row's length; 0 where it is not taken. */
+export function encodeOne(start: usize, end: usize, row: usize): usize {
   v128.store(end, i64x2(0, 0));
   splitLines(false);
-  const behind = scanEvent(skipSpace(SINGLE), earliestMs, latestMs);
+  const behind = scanEvent(skipSpace(start), earliestMs, latestMs);
   if (behind === FAILED || skipSpace(behind) !== end) return 0;
   identify();
   store<u64>(ID, bswap(uuidHigh));
   store<u64>(ID, bswap(uuidLow), 8);
   store<u32>(MARKS, userStart);
   store<u32>(MARKS, userEnd, 4);
-  return writeRow(ROWS, arrivalUs) - ROWS;
+  return writeRow(row, arrivalUs) - row;
 }
 
 /**
  * Encodes up to `most` events of the text from `start` to `end`, which begins with one. In `lines` each ends with its line;
- * otherwise commas stand between them. Returns how many; leaves their rows at ROWS, their marks, and ID_TEXTS where they are wanted.
+ * otherwise commas stand between them. Returns how many; leaves their rows at `rows`, their marks, and ID_TEXTS where they are wanted.
  * `isWhole` tells that nothing follows behind `end`.
  */
-export function encodeMany(start: usize, end: usize, most: u32, lines: bool, isWhole: bool, withIds: bool): u32 {
+export function encodeMany(
+  start: usize,
+  end: usize,
+  rows: usize,
+  most: u32,
+  lines: bool,
+  isWhole: bool,
+  withIds: bool,
+): u32 {
   v128.store(end, i64x2(0, 0));
   splitLines(lines);
   isStuck = false;
+  const full = rows + CHUNK_BYTES;
   let at = start;
-  let row = ROWS;
+  let row = rows;
   let count: u32 = 0;
-  while (count < most && row <= ROWS + CHUNK_BYTES) {
+  while (count < most && row <= full) {
     const behind = scanEvent(at, earliestMs, latestMs);
     const next = behind === FAILED ? FAILED : skipSpace(behind);
     if (next === FAILED || (lines && load<u8>(next) !== LINE_FEED && !(isWhole && next === end))) {

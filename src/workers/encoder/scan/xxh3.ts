@@ -97,28 +97,28 @@ function hashLong(at: usize, length: usize): void {
   const end = at + length;
   let from = at;
   for (; end - from > 1024; from += 1024) {
-    addStripes(from, 16);
+    addStripes(from, 16, SECRET);
     scramble();
   }
-  addStripes(from, (end - from - 1) >> 6);
-  addStripe(end - 64, SECRET + SECRET_BYTES - 71);
+  addStripes(from, (end - from - 1) >> 6, SECRET);
+  addStripes(end - 64, 1, SECRET + SECRET_BYTES - 71);
   hashLow = merged(SECRET + 11, length * PRIME64_1);
   hashHigh = merged(SECRET + SECRET_BYTES - 75, ~(length * PRIME64_2));
 }
 
-function addStripes(at: usize, count: usize): void {
-  for (let i: usize = 0; i < count; i += 1) addStripe(at + (i << 6), SECRET + (i << 3));
-}
-
-function addStripe(at: usize, secret: usize): void {
-  for (let i: usize = 0; i < 64; i += 16) {
-    const data = v128.load(at + i);
-    const key = v128.xor(data, v128.load(secret + i));
-    const low = i8x16.shuffle(key, key, 0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
-    const high = i8x16.shuffle(key, key, 4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15);
-    const swapped = i8x16.shuffle(data, data, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    const product = i64x2.extmul_low_i32x4_u(low, high);
-    v128.store(SUMS + i, i64x2.add(i64x2.add(v128.load(SUMS + i), swapped), product));
+/** Lane by lane, not stripe by stripe: the sums of a lane then stay out of memory. */
+function addStripes(at: usize, count: usize, secret: usize): void {
+  for (let lane: usize = 0; lane < 64; lane += 16) {
+    let sums = v128.load(SUMS + lane);
+    for (let stripe: usize = 0; stripe < count; stripe += 1) {
+      const data = v128.load(at + lane + (stripe << 6));
+      const key = v128.xor(data, v128.load(secret + lane + (stripe << 3)));
+      const low = i8x16.shuffle(key, key, 0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
+      const high = i8x16.shuffle(key, key, 4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15);
+      const swapped = i8x16.shuffle(data, data, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+      sums = i64x2.add(i64x2.add(sums, swapped), i64x2.extmul_low_i32x4_u(low, high));
+    }
+    v128.store(SUMS + lane, sums);
   }
 }
 
