@@ -5,7 +5,7 @@ import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
 import { IdList } from './id-list.js';
 import { UNENDED } from './json-text.js';
-import type { EventText } from './plain-events.js';
+import { EventText } from './plain-events.js';
 import { EventFault } from './validate.js';
 
 interface BulkError {
@@ -153,12 +153,7 @@ export class BulkJob {
   }
 
   #plainText(): EventText {
-    return {
-      text: this.#body,
-      end: this.#body.length,
-      lines: this.#text.linesStandAlone,
-      withIds: !this.#options.minimal,
-    };
+    return new EventText(this.#body, { lines: this.#text.linesStandAlone, withIds: !this.#options.minimal });
   }
 }
 

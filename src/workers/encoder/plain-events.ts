@@ -66,14 +66,21 @@ const CUT_MAX_BYTES = 32 * 1024;
 
 const NO_TEXT: Bytes = new Sink(Buffer.alloc(0));
 
-/** The events of one body. */
-export interface EventText {
+/** The events of one body, up to its end. */
+export class EventText {
+  static #last = 0;
+  /** Tells it from every other, which may have stood in the same memory. */
+  readonly number = (EventText.#last += 1);
   readonly text: Buffer;
-  /** Where they end. */
-  readonly end: number;
   /** One stands on each line; otherwise commas stand between them. */
   readonly lines: boolean;
   readonly withIds: boolean;
+
+  constructor(text: Buffer, { lines, withIds }: { lines: boolean; withIds: boolean }) {
+    this.text = text;
+    this.lines = lines;
+    this.withIds = withIds;
+  }
 }
 
 export class PlainEvents {
@@ -94,8 +101,8 @@ export class PlainEvents {
   readonly #eventsMax: number;
   /** Where the text that a single event stood in last is read. */
   #text: Bytes = NO_TEXT;
-  /** Of whose text a part is in the chunk, from where to where. */
-  #loaded: EventText | undefined;
+  /** The number of the text of which a part is in the chunk, from where to where. A body of many MiB is not held by that. */
+  #loaded = 0;
   #loadedFrom = 0;
   #loadedTo = 0;
   /** Where it is in the module's memory. */
@@ -165,7 +172,7 @@ export class PlainEvents {
   encodeMany(from: EventText, start: number, most: number, sink: Sink): number {
     this.#count = 0;
     this.#rowsAt = this.#rows + misalignment(sink.buffer, sink.at);
-    if (this.#loaded !== from || start < this.#loadedFrom || start >= this.#loadedTo) this.#load(from, start);
+    if (this.#loaded !== from.number || start < this.#loadedFrom || start >= this.#loadedTo) this.#load(from, start);
     this.#scanFrom(from, start, most);
     if (this.#count === 0 && this.#isCut(from, start)) {
       this.#load(from, start);
@@ -220,10 +227,10 @@ export class PlainEvents {
   }
 
   #load(from: EventText, start: number): void {
-    const end = Math.min(from.end, start + this.#chunkBytes);
+    const end = Math.min(from.text.length, start + this.#chunkBytes);
     this.#loadedAt = this.#chunk + misalignment(from.text, start);
     this.#memory.buffer.set(from.text.subarray(start, end), this.#loadedAt);
-    this.#loaded = from;
+    this.#loaded = from.number;
     this.#loadedFrom = start;
     this.#loadedTo = end;
   }
@@ -236,14 +243,14 @@ export class PlainEvents {
       this.#rowsAt,
       Math.min(most, this.#eventsMax),
       from.lines ? 1 : 0,
-      this.#loadedTo === from.end ? 1 : 0,
+      this.#loadedTo === from.text.length ? 1 : 0,
       from.withIds ? 1 : 0,
     );
   }
 
   /** Whether the event that begins at `start` may go on behind the chunk, and would not if the chunk began with it. */
   #isCut(from: EventText, start: number): boolean {
-    return this.#loadedTo < from.end && this.#loadedTo - start < CUT_MAX_BYTES;
+    return this.#loadedTo < from.text.length && this.#loadedTo - start < CUT_MAX_BYTES;
   }
 }
 
