@@ -176,6 +176,10 @@ test('events are whole wherever in them a chunk ends, and none needs the readabl
       assert.equal(readably.mock.callCount(), 0, about);
       assertSame(outcome, oneByOne(plainEncoder, texts), about);
     }
+    // What stands behind an event on its line may be in the next chunk only.
+    const broken = [...fillers, last, Buffer.from(`${String(short)}x`), short];
+    const outcome = inBulk(plainEncoder, Buffer.from(broken.map(String).join('\n')), true, () => 1000);
+    assertSame(outcome, oneByOne(plainEncoder, broken), `something behind the event, ${behind} bytes behind its start`);
   }
 });
 

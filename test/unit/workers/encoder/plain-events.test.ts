@@ -163,6 +163,24 @@ test('every JSON text that parsers stumble over is the same in one pass, as meta
   }
 });
 
+test('every beginning of a character, whole or broken, is the same in one pass', () => {
+  const seconds = [0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0];
+  const edges = [0x7f, 0x80, 0xbf, 0xc0];
+  let taken = 0;
+  for (let first = 0x80; first <= 0xff; first += 1) {
+    for (const second of seconds) {
+      for (const third of edges) {
+        for (const fourth of edges) {
+          const before = `{"event_name":"e","channel":"web","timestamp":5,"user_id":"${'x'.repeat(taken % 17)}`;
+          const text = [Buffer.from(before), Buffer.from([first, second, third, fourth]), Buffer.from('"}')];
+          if (compare(Buffer.concat(text), `${[first, second, third, fourth].join(' ')}`)) taken += 1;
+        }
+      }
+    }
+  }
+  assert.ok(taken > 100);
+});
+
 test('valid events with mutated bytes are the same in one pass', (t) => {
   const seed = Number(process.env['SCAN_SEED'] ?? Date.now() % 2 ** 31);
   t.diagnostic(`SCAN_SEED=${seed}, ${CASES} cases`);
