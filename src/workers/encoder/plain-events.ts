@@ -256,7 +256,7 @@ export class PlainEvents {
 
 /**
  * How far a place is from where a word begins. V8 copies shared memory in words only where both sides are as far from it, and
- * otherwise byte by byte, at a sixth of the speed: so what is copied has the same place within a word on both sides.
+ * otherwise byte by byte, at an eighth of the speed: so what is copied has the same place within a word on both sides.
  */
 function misalignment(buffer: Buffer, at: number): number {
   return (buffer.byteOffset + at) & 7;
