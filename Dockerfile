@@ -8,7 +8,7 @@ COPY package.json package-lock.json ./
 # The JavaScript compiler builds here: without optional packages there is nothing for one platform alone to download.
 RUN npm ci --omit=optional --no-audit --no-fund
 COPY tsconfig.json ./
-COPY scripts ./scripts
+COPY scripts/build.js ./scripts/
 COPY src ./src
 RUN npm run --silent build
 

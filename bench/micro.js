@@ -37,8 +37,7 @@ const { BulkJob } = await import('../dist/src/workers/encoder/bulk-job.js');
 const { BulkText } = await import('../dist/src/workers/encoder/bulk-text.js');
 const { UNENDED } = await import('../dist/src/workers/encoder/json-text.js');
 const { EventEncoder } = await import('../dist/src/workers/encoder/event-encoder.js');
-const { EventScanner } = await import('../dist/src/workers/encoder/scan-event.js');
-const { deriveEventId, deriveScannedId } = await import('../dist/src/workers/encoder/event-id.js');
+const { deriveEventId } = await import('../dist/src/workers/encoder/event-id.js');
 
 const SAMPLE_MS = 8;
 const WARM_UP_MS = 150;
@@ -66,7 +65,6 @@ function linesOf(payload, count) {
 }
 
 const encoder = new EventEncoder(OPTIONS, new ForgottenUsers(createForgottenUsers()));
-const scanner = new EventScanner(OPTIONS);
 const sink = new Sink(Buffer.from(new SharedArrayBuffer(16 * 1024 * 1024)));
 
 /** An operation an event, over a thousand different ones that stand behind one another. */
@@ -142,10 +140,8 @@ async function sinclairTypebox() {
   return validator((event) => compiled.Check(event));
 }
 
-function derivedId(way) {
+function derivedId() {
   const [line] = linesOf('seed', 1);
-  const text = shared(Buffer.from(line));
-  if (!scanner.scan(text, 0, text.length, ARRIVAL_US / 1000)) throw new Error('an event was not plain');
   const { event_name: eventName, user_id: userId, campaign_id: campaignId, ...rest } = JSON.parse(line);
   const event = {
     ...rest,
@@ -156,11 +152,10 @@ function derivedId(way) {
     metadata: Buffer.from(JSON.stringify(rest.metadata)),
   };
   const scratch = new Sink(Buffer.alloc(4096));
-  const derive = way === 'scanned' ? () => deriveScannedId(scanner) : () => deriveEventId(event, scratch);
   return {
     operations: EVENTS,
     run: () => {
-      for (let i = 0; i < EVENTS; i += 1) derive();
+      for (let i = 0; i < EVENTS; i += 1) deriveEventId(event, scratch);
     },
   };
 }
@@ -224,12 +219,9 @@ const STEPS = {
   'one event in one pass, small with its id': () => oneEvent('small', 'encode'),
   'one event in one pass, 4 KiB': () => oneEvent('large', 'encode'),
   'one event the readable way (JSON.parse, TypeBox)': () => oneEvent('seed', 'encodeReadably'),
-  'of one pass: reading it': () =>
-    eachEvent('seed', (body, start, end) => scanner.scan(body, start, end, ARRIVAL_US / 1000)),
-  'of one pass: the derived id': () => derivedId('scanned'),
   'of the readable way: text to JSON.parse': () =>
     eachEvent('seed', (body, start, end) => JSON.parse(body.toString('utf8', start, end))),
-  'of the readable way: the derived id': () => derivedId('readable'),
+  'of the readable way: the derived id': derivedId,
   'validator: TypeBox, compiled': typebox,
   'validator: @sinclair/typebox, compiled': sinclairTypebox,
   'validator: Ajv, compiled': ajv,

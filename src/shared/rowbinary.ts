@@ -73,24 +73,11 @@ export function writeLongString(sink: Sink, value: string): void {
   sink.at = at + 4 + length;
 }
 
-/** String from bytes that are already UTF-8. */
-export function writeStringBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
-  writeVarint(sink, end - start);
-  copyBytes(sink, bytes, start, end);
-}
-
 /** String from all of some bytes that are already UTF-8. */
 export function writeBytes(sink: Sink, bytes: Uint8Array): void {
   writeVarint(sink, bytes.length);
   sink.buffer.set(bytes, sink.at);
   sink.at += bytes.length;
-}
-
-/** Length in bytes as u32, then the bytes. */
-export function writeLongStringBytes(sink: Sink, bytes: Bytes, start: number, end: number): void {
-  sink.view.setUint32(sink.at, end - start, true);
-  sink.at += 4;
-  copyBytes(sink, bytes, start, end);
 }
 
 /** Bytes as they are. */
@@ -112,13 +99,8 @@ export function copyBytes(sink: Sink, bytes: Bytes, start: number, end: number):
   }
 }
 
-/** The head of an Array; its elements follow. */
-export function writeArrayLength(sink: Sink, length: number): void {
-  writeVarint(sink, length);
-}
-
 export function writeStringArray(sink: Sink, values: readonly string[]): void {
-  writeArrayLength(sink, values.length);
+  writeVarint(sink, values.length);
   for (const value of values) writeString(sink, value);
 }
 

@@ -5,6 +5,7 @@ import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
 import { IdList } from './id-list.js';
 import { UNENDED } from './json-text.js';
+import { EventText } from './plain-events.js';
 import { EventFault } from './validate.js';
 
 interface BulkError {
@@ -31,6 +32,7 @@ export class BulkJob {
   readonly #encoder: EventEncoder;
   readonly #sink: Sink;
   #text: BulkText;
+  #plain: EventText;
   #accepted = 0;
   #rejected = 0;
   readonly #ids = new IdList();
@@ -44,6 +46,7 @@ export class BulkJob {
     this.#sink = sink;
     sink.at = 0;
     this.#text = new BulkText(body, 0, body.length, options.ndjson);
+    this.#plain = this.#plainText();
   }
 
   get accepted(): number {
@@ -56,10 +59,14 @@ export class BulkJob {
 
   /** Takes up to `events` more events; true when the body is at its end. Throws a RequestError that refuses the whole body. */
   work(events: number): boolean {
-    for (let i = 0; i < events; i += 1) {
+    for (let left = events; left > 0;) {
+      const taken = this.#takePlain(left);
+      left -= taken;
+      if (left === 0 || (taken > 0 && !this.#encoder.isStuck)) continue;
+      left -= 1;
       switch (this.#text.next()) {
         case 'event':
-          this.#take();
+          this.#takeReadably();
           break;
         case 'fault':
           throw refuse(this.#text.fault);
@@ -96,34 +103,32 @@ export class BulkJob {
     return `"error":${error},"code":"validation_error",`;
   }
 
-  #take(): void {
+  /** Takes plain events, as many as stand behind one another and up to `most`; the next one goes the readable way. */
+  #takePlain(most: number): number {
+    const start = this.#text.ahead;
+    const room = Math.min(most, this.#options.maxEvents - this.#accepted - this.#rejected);
+    if (start === UNENDED || room === 0) return 0;
+    const taken = this.#encoder.encodePlain(this.#plain, start, room, this.#options.arrivalUs, this.#sink, this.#ids);
+    if (taken > 0) this.#text.passTo(this.#encoder.behind);
+    this.#accepted += taken;
+    return taken;
+  }
+
+  #takeReadably(): void {
     const text = this.#text;
-    const { maxEvents, arrivalUs } = this.#options;
+    const { maxEvents, arrivalUs, minimal } = this.#options;
     const index = this.#accepted + this.#rejected;
-    if (text.end === UNENDED) {
-      // Where the event is a plain one, its end need not be looked for before it is read.
-      const id =
-        index < maxEvents
-          ? this.#encoder.encodeAhead(this.#body, text.start, text.limit, arrivalUs, this.#sink)
-          : undefined;
-      if (id !== undefined) {
-        text.endAt(this.#encoder.behind);
-        this.#accept(id);
-        return;
-      }
-      if (!text.findEnd()) throw refuse(text.fault);
-    }
+    if (text.end === UNENDED && !text.findEnd()) throw refuse(text.fault);
     if (index >= maxEvents) {
       throw new RequestError('payload_too_large', `the body holds more than ${maxEvents} events`);
     }
-    const outcome = this.#encoder.encode(this.#body, text.start, text.end, arrivalUs, '', this.#sink);
-    if (outcome instanceof EventFault) this.#reject(index, outcome);
-    else this.#accept(outcome);
-  }
-
-  #accept(id: Uint8Array): void {
+    const outcome = this.#encoder.encodeReadably(this.#body, text.start, text.end, arrivalUs, '', this.#sink);
+    if (outcome instanceof EventFault) {
+      this.#reject(index, outcome);
+      return;
+    }
     this.#accepted += 1;
-    if (!this.#options.minimal) this.#ids.add(id);
+    if (!minimal) this.#ids.add(outcome);
   }
 
   #reject(index: number, fault: EventFault): void {
@@ -144,6 +149,11 @@ export class BulkJob {
     this.#errors = [];
     this.#sink.at = 0;
     this.#text = new BulkText(this.#body, 0, this.#body.length, true);
+    this.#plain = this.#plainText();
+  }
+
+  #plainText(): EventText {
+    return new EventText(this.#body, { lines: this.#text.linesStandAlone, withIds: !this.#options.minimal });
   }
 }
 

@@ -21,7 +21,7 @@ const EXPECTED = 'expected {"events":[…]}, an array of events, or NDJSON';
 type BulkForm = 'object' | 'array' | 'ndjson';
 
 export type BulkStep =
-  /** The next event's text is from `start` to `end`; in a document `end` is UNENDED until it is found or told. */
+  /** The next event's text is from `start` to `end`; in a document `end` is UNENDED until it is found. */
   | 'event'
   | 'end'
   /** `fault` says what is wrong with the document. */
@@ -40,7 +40,8 @@ export class BulkText {
   #form: BulkForm;
   #at: number;
   #first = true;
-  #opened = false;
+  /** Undefined before it was tried. */
+  #opened: boolean | undefined;
 
   constructor(text: Buffer, start: number, end: number, ndjson: boolean) {
     this.#text = text;
@@ -58,11 +59,25 @@ export class BulkText {
   /** Moves to the next event. */
   next(): BulkStep {
     if (this.#form === 'ndjson') return this.#nextLine();
-    if (!this.#opened) {
-      this.#opened = true;
-      if (!this.#open()) return 'fault';
-    }
-    return this.#nextElement();
+    return this.#isOpen() ? this.#nextElement() : 'fault';
+  }
+
+  /** Where the event begins that `next` would move to, if any does: UNENDED where that is another step. */
+  get ahead(): number {
+    if (this.#form !== 'ndjson') return this.#isOpen() ? this.#elementAhead() : UNENDED;
+    this.#at = skipSpace(this.#text, this.#at, this.limit);
+    return this.#at < this.limit ? this.#at : UNENDED;
+  }
+
+  /** Tells that the events from `ahead` on up to there are whole ones and done with; lines end behind it. */
+  passTo(behind: number): void {
+    this.#first = false;
+    this.#at = skipSpace(this.#text, behind, this.limit);
+  }
+
+  #isOpen(): boolean {
+    if (this.#opened === undefined) this.#opened = this.#open();
+    return this.#opened;
   }
 
   /**
@@ -132,18 +147,19 @@ export class BulkText {
     return 'event';
   }
 
+  #elementAhead(): number {
+    const byte = this.#text[this.#at];
+    if (this.#first) return byte === CLOSE_ARRAY ? UNENDED : this.#at;
+    return byte === COMMA ? skipSpace(this.#text, this.#at + 1, this.limit) : UNENDED;
+  }
+
   /** Looks for the end of an event in a document; false where there is none: then `fault` says what is wrong. */
   findEnd(): boolean {
     const behind = skipValue(this.#text, this.start, this.limit);
     if (behind === UNENDED || behind === this.start) return this.#refuseSyntax();
-    this.endAt(behind);
-    return true;
-  }
-
-  /** Tells where the event in a document ends, which is known to be a whole object. */
-  endAt(behind: number): void {
     this.end = behind;
     this.#at = skipSpace(this.#text, behind, this.limit);
+    return true;
   }
 
   /** Behind the last event: the brackets that close the document, and nothing more. */

@@ -1,7 +1,5 @@
 import { createXXHash128 } from 'hash-wasm';
-import { copyBytes, type Sink, writeInt64, writeLongString, writeLongStringBytes } from '../../shared/rowbinary.js';
-import type { EventScanner } from './scan-event.js';
-import { HASH_CHUNK_BYTES, Xxh128 } from './xxh128.js';
+import { type Sink, writeInt64, writeLongString } from '../../shared/rowbinary.js';
 
 /**
  * The derived id of an event without `event_id` (docs/event-id.md, with test vectors): a UUID of version 8 over XXH3-128
@@ -14,7 +12,7 @@ import { HASH_CHUNK_BYTES, Xxh128 } from './xxh128.js';
  *   u32    number of tags, then u32 length and UTF-8 bytes of each
  *   u32    length of metadata, then its text without white space outside strings (absent = 0)
  *
- * Numbers are little-endian.
+ * Numbers are little-endian. scan/row.ts does the same for plain events.
  */
 const VERSION = 1;
 
@@ -46,32 +44,6 @@ export function deriveEventId(event: Identified, scratch: Sink): Uint8Array {
   scratch.buffer.set(event.metadata, scratch.at);
   scratch.at += event.metadata.length;
   return asUuid(hasher.init().update(scratch.buffer.subarray(0, scratch.at)).digest('binary'));
-}
-
-const direct = new Xxh128();
-
-/** The same id for an event that was scanned, valid until the next call. */
-export function deriveScannedId(event: EventScanner): Uint8Array {
-  const { text, metadata } = event;
-  const form = direct.chunk;
-  direct.begin();
-  form.buffer[form.at++] = VERSION;
-  writeLongStringBytes(form, text, event.eventName.start, event.eventName.end);
-  writeLongStringBytes(form, text, event.channel.start, event.channel.end);
-  writeLongStringBytes(form, text, event.userId.start, event.userId.end);
-  writeLongStringBytes(form, text, event.campaignId.start, event.campaignId.end);
-  writeInt64(form, event.timestampMs);
-  writeUint32(form, event.tagCount);
-  for (let i = 0; i < event.tagCount; i += 1) {
-    const tag = event.tags[i];
-    if (tag !== undefined) writeLongStringBytes(form, text, tag.start, tag.end);
-  }
-  const metadataLength = metadata.end - metadata.start;
-  writeUint32(form, metadataLength);
-  if (form.at + metadataLength > HASH_CHUNK_BYTES) direct.update();
-  copyBytes(form, event.metadataText, metadata.start, metadata.end);
-  direct.update();
-  return asUuid(direct.end());
 }
 
 /** A hash with the version and variant of a UUID. */

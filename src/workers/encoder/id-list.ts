@@ -20,6 +20,12 @@ export class IdList {
     bytes[at + 2 + UUID_CHARS] = COMMA;
   }
 
+  /** Several, as `add` writes them. */
+  addTexts(texts: Uint8Array): void {
+    const at = this.#grow(texts.length);
+    this.#bytes.set(texts, at);
+  }
+
   /** Of an event that was refused. */
   addNull(): void {
     const at = this.#grow(NULL.length);
@@ -40,7 +46,7 @@ export class IdList {
     const at = this.#length;
     this.#length += bytes;
     if (this.#length > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(2 * this.#bytes.length);
+      const larger = Buffer.allocUnsafe(2 * this.#length);
       this.#bytes.copy(larger);
       this.#bytes = larger;
     }

@@ -78,6 +78,34 @@ function eventsByParse(text: string): unknown[] | undefined {
   return Array.isArray(value.events) ? value.events : undefined;
 }
 
+test('events that are passed are those that would come next, in any form', () => {
+  const objects = fc.array(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 1 })), { maxLength: 6 });
+  fc.assert(
+    fc.property(objects, fc.constantFrom('object', 'array', 'ndjson'), numbers, (events, form, stream) => {
+      const choices = new Choices(stream);
+      const texts = events.map((event) => JSON.stringify(event));
+      const inner = texts.map((text) => choices.space() + text + choices.space()).join(',');
+      const body =
+        form === 'ndjson' ? texts.join(' \r\n\n ') : form === 'array' ? ` [${inner}]\n` : `{ "events" : [${inner}] }`;
+      const bytes = Buffer.from(body);
+      const text = new BulkText(bytes, 0, bytes.length, form === 'ndjson');
+      for (const event of texts) {
+        const { ahead } = text;
+        assert.equal(bytes.toString('utf8', ahead, ahead + Buffer.byteLength(event)), event);
+        if (choices.below(2) === 0) text.passTo(ahead + Buffer.byteLength(event));
+        else {
+          assert.equal(text.next(), 'event');
+          assert.equal(text.start, ahead);
+          assert.ok(text.end !== UNENDED || text.findEnd());
+        }
+      }
+      assert.equal(text.ahead, UNENDED);
+      assert.equal(text.next(), 'end');
+    }),
+    tries(300),
+  );
+});
+
 test('any bytes are accepted as a document exactly where JSON.parse takes the whole and it has the right shape', () => {
   fc.assert(
     fc.property(fc.oneof(mutated(documents.map(({ text }) => text)), anyBytes), (body) => {

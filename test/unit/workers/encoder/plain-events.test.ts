@@ -1,32 +1,31 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
-import { createForgottenUsers, ForgottenUsers } from '../../../../src/shared/forgotten-users.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
-import { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
+import type { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
+import { IdList } from '../../../../src/workers/encoder/id-list.js';
 import { skipSpace, skipValue } from '../../../../src/workers/encoder/json-text.js';
-import { EventScanner } from '../../../../src/workers/encoder/scan-event.js';
-import { sipHash128 } from '../../../../src/shared/sip-hash.js';
+import { EventText } from '../../../../src/workers/encoder/plain-events.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
 import { JSON_TEXTS, mutate, Random } from '../../../support/json-texts.js';
+import {
+  EDGE_S,
+  event,
+  keepingEncoder,
+  layout,
+  NOW_US,
+  plainEncoder,
+  plainEvent,
+} from '../../../support/plain-events.js';
 import { tries } from '../../../support/property.js';
 
-/** The scanner may hand back what it likes, but what it takes must be what the readable way makes of it, byte for byte. */
+/**
+ * The one-pass encoder may hand back what it likes, but what it takes must be what the readable way makes of it, byte for byte:
+ * here one event at a time, many behind one another in plain-events-bulk.test.ts.
+ */
 
-const OPTIONS = { channels: ['web', 'mobile', 'api', 'email', 'push', 'größe'], futureToleranceS: 60 };
-const NOW_US = 1_764_000_000_000_000;
 const CASES = Number(process.env['SCAN_CASES'] ?? 30_000);
 
-const plainEncoder = new EventEncoder(OPTIONS);
-/** Keeps 30 days, 2025-10-25 on, and has been told to forget. */
-const forgotten = new ForgottenUsers(createForgottenUsers());
-for (const id of ['usér_123', 'u', '"']) {
-  forgotten.add({ crc32: crc32(id), hash: sipHash128(Buffer.from(id)) });
-}
-const keepingEncoder = new EventEncoder({ ...OPTIONS, retentionDays: 30 }, forgotten);
-const EDGE_S = Date.UTC(2025, 9, 25) / 1000;
-const scanner = new EventScanner(OPTIONS);
 const fast = new Sink(Buffer.alloc(64 * 1024));
 const readable = new Sink(Buffer.alloc(64 * 1024));
 
@@ -37,23 +36,19 @@ function surrounded(text: Buffer): { bytes: Buffer; start: number; end: number }
   return { bytes, start: before.length, end: before.length + text.length };
 }
 
-/** Holds both ways to the same verdict, bytes, id and messages; tells whether the scanner took the text. */
+/** Holds both ways to the same verdict, bytes, id and messages; tells whether the text is one that is taken in one pass. */
 function compare(text: Buffer, about: string): boolean {
   const { bytes, start, end } = surrounded(text);
   compareIn(plainEncoder, bytes, start, end, about);
   compareIn(keepingEncoder, bytes, start, end, about);
-  const isPlain = scanner.scan(bytes, start, end, NOW_US / 1000);
-  const alone = Buffer.from(new Uint8Array(text).buffer);
-  assert.equal(scanner.scan(alone, 0, alone.length, NOW_US / 1000), isPlain, `${about}: what stands around it decides`);
-  // With the end unknown: where it takes a text, or only the beginning of it, that is the whole of a value.
-  const isTaken = scanner.scanAhead(bytes, start, bytes.length, NOW_US / 1000);
-  const { behind } = scanner;
-  assert.ok(isTaken || !isPlain, about);
-  if (isTaken) {
-    assert.equal(skipValue(bytes, skipSpace(bytes, start, end), bytes.length), behind, `${about}: where it ends`);
-    assert.ok(scanner.scan(bytes, start, behind, NOW_US / 1000), about);
+  for (const encoder of [plainEncoder, keepingEncoder]) {
+    for (const lines of [true, false]) {
+      compareAhead(encoder, bytes, start, bytes.length, lines, about);
+      // With nothing behind it, and nothing but white space.
+      compareAhead(encoder, bytes, start, end, lines, about);
+    }
   }
-  return isPlain;
+  return compareAhead(plainEncoder, bytes, start, end, false, about) === end;
 }
 
 function compareIn(encoder: EventEncoder, bytes: Buffer, start: number, end: number, about: string): void {
@@ -65,98 +60,54 @@ function compareIn(encoder: EventEncoder, bytes: Buffer, start: number, end: num
   if (one instanceof EventFault || other instanceof EventFault) {
     assert.deepEqual(one, other, about);
     assert.equal(fast.at, 0, `${about}: a refused event leaves the sink as it was`);
-  } else {
-    assert.equal(id, Buffer.from(other).toString('hex'), about);
-    assert.ok(
-      fast.buffer.subarray(0, fast.at).equals(readable.buffer.subarray(0, readable.at)),
-      `${about}: rows differ`,
-    );
-  }
-  compareAhead(encoder, bytes, start, about);
-}
-
-/** The end of the text unknown: what is taken is the same event that it is with its end known. */
-function compareAhead(encoder: EventEncoder, bytes: Buffer, start: number, about: string): void {
-  fast.at = 0;
-  readable.at = 0;
-  const one = encoder.encodeAhead(bytes, start, bytes.length, NOW_US, fast);
-  if (one === undefined) {
-    assert.equal(fast.at, 0, `${about}: an event that is not taken leaves the sink as it was`);
     return;
   }
-  const id = Buffer.from(one).toString('hex');
-  const other = encoder.encodeReadably(bytes, start, encoder.behind, NOW_US, '', readable);
-  assert.ok(!(other instanceof EventFault), about);
   assert.equal(id, Buffer.from(other).toString('hex'), about);
-  assert.ok(fast.buffer.subarray(0, fast.at).equals(readable.buffer.subarray(0, readable.at)), about);
+  assertSameRows(about);
 }
 
-const plainText = fc.string({ minLength: 1, maxLength: 60, unit: 'grapheme' });
-const event = fc.record(
-  {
-    event_name: fc.oneof(
-      plainText,
-      fc.constantFrom('*', '', 'x'.repeat(128), 'x'.repeat(129), 'ü'.repeat(64), 'ü'.repeat(65)),
-    ),
-    channel: fc.constantFrom('web', 'mobile', 'größe', 'w', 'webb', ''),
-    user_id: fc.oneof(plainText, fc.constantFrom('u'.repeat(256), 'u'.repeat(257), '')),
-    timestamp: fc.oneof(
-      fc.integer({ min: 1, max: 1_764_000_060 }),
-      fc.constantFrom(
-        0,
-        -1,
-        1.5,
-        1_764_000_061,
-        EDGE_S,
-        EDGE_S - 1,
-        EDGE_S * 1000,
-        EDGE_S * 1000 - 1,
-        1e11,
-        1e11 - 1,
-        1_764_000_060_000,
-        1_764_000_060_001,
-        1e300,
-        '5',
-        null,
-      ),
-    ),
-    campaign_id: fc.oneof(plainText, fc.constantFrom(null, '', 'c'.repeat(256), 'c'.repeat(257))),
-    tags: fc.oneof(
-      fc.array(plainText, { maxLength: 5 }),
-      fc.constantFrom<unknown>(null, [], [''], ['a', 1], Array(64).fill('t'), Array(65).fill('t'), ['t'.repeat(129)]),
-    ),
-    metadata: fc.oneof(
-      fc.dictionary(plainText, fc.jsonValue({ maxDepth: 4 }), { maxKeys: 6 }),
-      fc.constantFrom<unknown>(null, {}, [], 'x', { a: { b: { c: [1, { d: null }] } } }, { long: 'm'.repeat(17_000) }),
-    ),
-    event_id: fc.oneof(fc.uuid(), fc.constantFrom('', 'x', '6F1C0A52-0b1e-4d8e-9a3b-2f4f5f1f7c11', null)),
-    unknown: fc.constant(1),
-  },
-  { requiredKeys: ['event_name', 'channel', 'user_id', 'timestamp'] },
-);
+function assertSameRows(about: string): void {
+  assert.ok(fast.buffer.subarray(0, fast.at).equals(readable.buffer.subarray(0, readable.at)), `${about}: rows differ`);
+}
 
-const word = fc.stringMatching(/^[a-zé_]{1,12}$/);
-const plainEvent = fc.record(
-  {
-    event_name: word,
-    channel: fc.constantFrom('web', 'größe'),
-    user_id: fc.oneof(word, fc.constantFrom('usér_123', 'u')),
-    timestamp: fc.integer({ min: EDGE_S - 10 * 86_400, max: 1_764_000_060 }),
-    campaign_id: fc.option(word),
-    tags: fc.option(fc.array(word, { maxLength: 4 })),
-    metadata: fc.option(fc.dictionary(word, fc.jsonValue({ maxDepth: 2 }), { maxKeys: 5 })),
-    event_id: fc.uuid(),
-  },
-  { requiredKeys: ['event_name', 'channel', 'user_id', 'timestamp'] },
-);
-
-/** Layouts that mean the same. */
-const layout = fc.constantFrom<(value: object) => string>(
-  (value) => JSON.stringify(value),
-  (value) => JSON.stringify(value, undefined, 2),
-  (value) => ` ${JSON.stringify(Object.fromEntries(Object.entries(value).toReversed()), undefined, '\t')}\r\n`,
-  (value) => JSON.stringify(value).replaceAll('/', '\\/').replaceAll('e', '\\u0065'),
-);
+/**
+ * The end of the event unknown, something or nothing behind it: what is taken is the same event that it is with its end known.
+ * Returns where it ends, white space behind it included; undefined where it is not taken.
+ */
+function compareAhead(
+  encoder: EventEncoder,
+  text: Buffer,
+  from: number,
+  end: number,
+  lines: boolean,
+  about: string,
+): number | undefined {
+  fast.at = 0;
+  readable.at = 0;
+  const start = skipSpace(text, from, end);
+  if (start === end) return undefined;
+  const ids = new IdList();
+  const readableIds = new IdList();
+  if (
+    encoder.encodePlain(new EventText(text.subarray(0, end), { lines, withIds: true }), start, 1, NOW_US, fast, ids) ===
+    0
+  ) {
+    assert.equal(fast.at, 0, `${about}: an event that is not taken leaves the sink as it was`);
+    return undefined;
+  }
+  const { behind } = encoder;
+  assert.equal(skipValue(text, start, end), behind, `${about}: where it ends`);
+  if (lines) {
+    assert.ok(!text.subarray(start, behind).includes('\n'), `${about}: an event is on one line`);
+    assert.match(text.toString('latin1', behind, end), /^[ \t\r]*(\n|$)/, `${about}: nothing else is on it`);
+  }
+  const other = encoder.encodeReadably(text, start, behind, NOW_US, '', readable);
+  assert.ok(!(other instanceof EventFault), about);
+  assertSameRows(about);
+  readableIds.add(other);
+  assert.ok(ids.json.equals(readableIds.json), `${about}: ids differ`);
+  return skipSpace(text, behind, end);
+}
 
 test('generated events, valid or not, in any layout, are the same in one pass', () => {
   fc.assert(
@@ -212,6 +163,24 @@ test('every JSON text that parsers stumble over is the same in one pass, as meta
   }
 });
 
+test('every beginning of a character, whole or broken, is the same in one pass', () => {
+  const seconds = [0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0];
+  const edges = [0x7f, 0x80, 0xbf, 0xc0];
+  let taken = 0;
+  for (let first = 0x80; first <= 0xff; first += 1) {
+    for (const second of seconds) {
+      for (const third of edges) {
+        for (const fourth of edges) {
+          const before = `{"event_name":"e","channel":"web","timestamp":5,"user_id":"${'x'.repeat(taken % 17)}`;
+          const text = [Buffer.from(before), Buffer.from([first, second, third, fourth]), Buffer.from('"}')];
+          if (compare(Buffer.concat(text), [first, second, third, fourth].join(' '))) taken += 1;
+        }
+      }
+    }
+  }
+  assert.ok(taken > 100);
+});
+
 test('valid events with mutated bytes are the same in one pass', (t) => {
   const seed = Number(process.env['SCAN_SEED'] ?? Date.now() % 2 ** 31);
   t.diagnostic(`SCAN_SEED=${seed}, ${CASES} cases`);
@@ -246,6 +215,19 @@ test('what is older than the edge of retention is refused with a code of its own
   assert.equal(outcomeOf({ timestamp: 1 }), tooOld);
   assert.match(outcomeOf({ timestamp: 1, user_id: '' }), /^validation_error: user_id must be/);
   assert.match(outcomeOf({ timestamp: 1.5 }), /^validation_error: timestamp must be/);
+});
+
+test('the id is the one that is derived the readable way, at every length of what it is derived from', () => {
+  const base = { event_name: 'e', channel: 'web', user_id: 'u', timestamp: 1 };
+  const lengths = [...Array(1_300).keys(), 2_047, 2_048, 2_049, 5_000, 12_345, 16_384 - 9, 16_384 - 8];
+  for (const length of lengths) {
+    const filled = Array.from({ length }, (_, index) => String.fromCharCode(0x61 + ((index * 7 + (index >> 5)) % 26)));
+    const value = { ...base, ...(length === 0 ? {} : { metadata: { a: filled.join('') } }) };
+    assert.ok(compare(Buffer.from(JSON.stringify(value)), `${length} bytes`));
+  }
+  for (let length = 1; length <= 128; length += 1) {
+    assert.ok(compare(Buffer.from(JSON.stringify({ ...base, event_name: 'n'.repeat(length) })), `name of ${length}`));
+  }
 });
 
 test('the events of a forgotten user are refused, however the id is spelt, and those of no other', () => {
