@@ -89,10 +89,15 @@ export class Cells {
       this.#waiting.delete(reply.id);
       settle?.('answer' in reply ? reply.answer : reply.miss);
     });
-    worker.on('error', (error) =>
-      log.error({ err: error }, 'the thread that answers metrics has ended; ClickHouse answers'),
-    );
-    worker.on('exit', () => this.#ended());
+    let cause: unknown;
+    worker.on('error', (error) => {
+      cause = error;
+    });
+    worker.on('exit', (code) => {
+      const what = 'the thread that answers metrics out of memory has ended; ClickHouse answers';
+      if (!this.#stopped) log.error({ err: cause, code }, what);
+      this.#ended();
+    });
     this.#running = { worker, port: port1 };
     this.#follow(this.#running);
     return this.#running;

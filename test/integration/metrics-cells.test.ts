@@ -6,6 +6,9 @@ import { type TestCells, cellsFollowing } from '../support/cells.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import { DAY_MS, type Dice, FIRST_DAY, GROUPINGS, seededDice } from '../support/dice.js';
 import { type MetricsServer, serveMetrics } from '../support/metrics-server.js';
+import { assertAccepted, event as eventBody, metrics, postEvent } from '../support/requests.js';
+import { settledInRollups } from '../support/rollup-answers.js';
+import { Service } from '../support/service.js';
 import { again, event, newRoller, settle, ship, type TestRoller } from '../support/rolling.js';
 
 /** Answers out of memory are those from raw rows, whatever is asked and whatever is rolled meanwhile. */
@@ -254,4 +257,33 @@ test('a question that needs more cells than are kept is answered by ClickHouse',
   // 17 000 days are known to be empty when they have been read.
   await until(() => setup.cells.mirror.bytes > 1_000_000);
   assert.equal(typeof (await setup.cells.ask(question, 0, 10_000)), 'object');
+});
+
+test('a cells thread that ends costs no answer', async () => {
+  const nodeArgs = ['--import', new URL('../support/thread-killer.js', import.meta.url).href];
+  const service = await Service.start({ nodeArgs, env: { FAULT_THREAD: 'cells', FAULT_STEPS: '2' } });
+  try {
+    assertAccepted(await postEvent(service, eventBody({ user_id: 'anna' })));
+    assertAccepted(await postEvent(service, eventBody({ user_id: 'ben' })));
+    await settledInRollups(service);
+    const ended = (): boolean =>
+      service.lines.some(
+        ({ thread, level, msg }) => thread === 'main' && level === 'error' && /metrics/.test(String(msg)),
+      );
+    for (let i = 0; i < 200 && !ended(); i += 1) {
+      const group_by = GROUPINGS[i % GROUPINGS.length] ?? [];
+      const { status, body } = await metrics(service, {
+        event_name: '*',
+        ...(group_by.length > 0 && { group_by: group_by.join(',') }),
+      });
+      assert.equal(status, 200);
+      const [total] = body.data ?? [body];
+      assert.deepEqual([total?.total_events, total?.unique_users], [2, 2]);
+    }
+    assert.ok(ended(), 'the thread never ended');
+    assert.equal((await metrics(service, { event_name: '*' })).body.unique_users, 2);
+    assert.equal(await service.stop(), 0);
+  } finally {
+    await service.dispose();
+  }
 });

@@ -3,7 +3,7 @@ import net from 'node:net';
 import { isMainThread, workerData } from 'node:worker_threads';
 
 /**
- * Preloaded with `--import`: ends the log thread (FAULT_THREAD=log) at its nth sync, before or behind it, or the shipper thread
+ * Preloaded with `--import`: ends the log thread (FAULT_THREAD=log) at its nth sync, before or behind it, or the shipper or cells thread
  * at its nth write to ClickHouse, at once and past every handler, as a fault in native code would.
  */
 
@@ -29,7 +29,7 @@ if (thread === 'log' && isThread('wakeMain')) {
   };
 }
 
-if (thread === 'shipper' && isThread('wakes')) {
+if ((thread === 'shipper' && isThread('wakes')) || (thread === 'cells' && isThread('gauge'))) {
   const socket = net.Socket.prototype as { write: (...parameters: unknown[]) => boolean };
   const { write } = socket;
   socket.write = function (this: unknown, ...parameters) {
