@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { ClickHouseClient } from '@clickhouse/client';
+import { tableName } from '../../src/shared/clickhouse/client.js';
 import type { MetricsQuestion } from '../../src/shared/metrics/parameters.js';
 import { type TestCells, cellsFollowing } from '../support/cells.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
@@ -33,10 +34,16 @@ interface Setup {
   readonly raw: MetricsServer;
 }
 
-async function setUp(options: { client?: ClickHouseClient; bytesMax?: number } = {}): Promise<Setup> {
+async function setUp(
+  options: { client?: ClickHouseClient; rollerClient?: ClickHouseClient; bytesMax?: number } = {},
+): Promise<Setup> {
   const database = await clickhouse.newDatabase();
   const { client } = clickhouse;
-  const rolling = newRoller(client, database, { leaveToOthersMs: 0, identities: 100, users: 10 });
+  const rolling = newRoller(options.rollerClient ?? client, database, {
+    leaveToOthersMs: 0,
+    identities: 100,
+    users: 10,
+  });
   const cells = cellsFollowing(rolling.roller, options.client ?? client, database, options.bytesMax);
   closing.push(cells);
   const memory = serveMetrics({ client, database, rollups: () => 'ready', cells });
@@ -126,16 +133,11 @@ test('what is committed while cells are loaded is in them once', async () => {
     release = resolve;
   });
   const state = { hold: false, reads: 0 };
-  const client = new Proxy(clickhouse.client, {
-    get(target, name, receiver) {
-      if (name !== 'exec') return Reflect.get(target, name, receiver) as unknown;
-      return async (...args: Parameters<ClickHouseClient['exec']>) => {
-        state.reads += 1;
-        const result = await target.exec(...args);
-        if (state.hold) await held;
-        return result;
-      };
-    },
+  const client = execProxy(async (_query, exec) => {
+    state.reads += 1;
+    const result = await exec();
+    if (state.hold) await held;
+    return result;
   });
   const setup = await setUp({ client });
   await roll(setup, [event(), event({ user_id: 'ben' })]);
@@ -156,6 +158,63 @@ test('what is committed while cells are loaded is in them once', async () => {
   await same(setup, { event_name: '*', group_by: 'hour' });
   assert.equal(setup.memory.tally.fromCells, 4);
 });
+
+test('a commit that cells were loaded with is not added to them when the roller tells of it', async () => {
+  // The roller is held between its INSERT and hearing of it.
+  const state = { hold: false, held: 0 };
+  let release = (): void => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const client = execProxy(async (query, exec) => {
+    const result = await exec();
+    if (state.hold && !query.startsWith('INSERT') && query.includes('maxIf(commits')) {
+      const { commits } = await commitsIn(setup.database);
+      if (commits > 1) {
+        state.held += 1;
+        await released;
+      }
+    }
+    return result;
+  });
+  const setup = await setUp({ rollerClient: client });
+  await roll(setup, [event(), event({ user_id: 'ben' })]);
+  await same(setup, { event_name: '*' });
+  state.hold = true;
+  setup.rolling.roller.offer(await ship(clickhouse.client, setup.database, [event({ user_id: 'cleo' })]));
+  const settled = settle(setup.rolling);
+  await until(() => state.held > 0);
+  // These are loaded with the commit, those of the first question are not.
+  const channels = async (): Promise<unknown> =>
+    (await setup.memory.get({ event_name: 'view', group_by: 'channel' })).body.data;
+  const three = [{ group: 'web', total_events: 3, unique_users: 3 }];
+  assert.deepEqual(await channels(), three);
+  state.hold = false;
+  release();
+  await settled;
+  assert.deepEqual(await channels(), three);
+  await same(setup, { event_name: '*' });
+  assert.equal(setup.memory.tally.fromCells, 4);
+});
+
+async function commitsIn(database: string): Promise<{ commits: number }> {
+  const query = `SELECT toUInt32(max(commits)) AS commits FROM ${tableName(database, 'rollup')} WHERE level = 0`;
+  const result = await clickhouse.client.query({ query, format: 'JSONEachRow' });
+  const [row] = await result.json<{ commits: number }>();
+  return row ?? { commits: 0 };
+}
+
+type Exec = ClickHouseClient['exec'];
+
+/** The client, with another `exec`. */
+function execProxy(around: (query: string, exec: () => ReturnType<Exec>) => ReturnType<Exec>): ClickHouseClient {
+  return new Proxy(clickhouse.client, {
+    get(target, name, receiver) {
+      if (name !== 'exec') return Reflect.get(target, name, receiver) as unknown;
+      return (...args: Parameters<Exec>) => around(args[0].query, () => target.exec(...args));
+    },
+  });
+}
 
 async function until(holds: () => boolean): Promise<void> {
   const deadline = Date.now() + 20_000;
