@@ -36,6 +36,8 @@ async function runMode(options, service) {
 async function main(args) {
   const options = readOptions(args);
   if (options === undefined) return 0;
+  if (options.url !== undefined && options.clickhouse === 'stopped')
+    throw new UsageError('--clickhouse stopped wants a service that is started here, not --url');
   if (options.url !== undefined && options.mode === 'peers')
     throw new UsageError('--mode peers starts its own services: no --url');
   const startedAt = new Date();

@@ -21,6 +21,7 @@ export function planOf(options, url, phases, own = {}) {
     users: options.users,
     retry: 'honour',
     apiKey: options.apiKey,
+    clickhouse: options.clickhouse,
     phases:
       options.warmupS > 0
         ? [{ name: 'warm-up', seconds: options.warmupS, rate: phases[0].rate, warmUp: true }, ...phases]
@@ -41,7 +42,14 @@ export async function measure(service, plan, { label, run, tool = 'node', verify
     snapshot: service.snapshot,
     onSecond: () => service.state?.() ?? {},
   };
-  const result = tool === 'wrk' ? await runWrk(plan, watched) : await runLoad(plan, watched);
+  const stopped = plan.clickhouse === 'stopped' ? (service.children?.() ?? []) : [];
+  for (const pid of stopped) process.kill(pid, 'SIGSTOP');
+  let result;
+  try {
+    result = tool === 'wrk' ? await runWrk(plan, watched) : await runLoad(plan, watched);
+  } finally {
+    for (const pid of stopped) process.kill(pid, 'SIGCONT');
+  }
   const samples = result.phases.map((phase) => ({
     label: plan.phases.filter((each) => !each.warmUp).length > 1 ? `${label}: ${phase.phase}` : label,
     service: service.name,

@@ -47,7 +47,16 @@ export const MODES = {
   peers: { about: 'Penstock and others, alternating, on the same ClickHouse', connections: 256, duration: 8 },
 };
 
-const COMMON = { runs: 3, payload: 'seed', endpoint: 'single', batch: 1000, duplicates: 0, users: 100_000, warmup: 8 };
+const COMMON = {
+  runs: 3,
+  clickhouse: 'running',
+  payload: 'seed',
+  endpoint: 'single',
+  batch: 1000,
+  duplicates: 0,
+  users: 100_000,
+  warmup: 8,
+};
 
 const OPTIONS = {
   mode: ['MODE', 'what to do, see below'],
@@ -67,6 +76,7 @@ const OPTIONS = {
   url: ['URL', 'a service that runs already; CPU and ClickHouse are then not looked at'],
   'api-key': ['KEY', 'for such a service'],
   'data-root': ['DIR', 'where the temporary data directory is made: the disk that is measured (default data/)'],
+  clickhouse: ['running|stopped', 'while it is measured; stopped (SIGSTOP) it goes on before totals are compared'],
   set: ['NAME=VALUE', 'a setting of the service, PENSTOCK_…; may be repeated'],
   out: ['PATH', 'directory, or .json file, for the result (default bench/results)'],
 };
@@ -127,6 +137,7 @@ export function readOptions(args) {
       .split(',')
       .filter(Boolean)
       .map((rate) => numberOf('rate', rate, 1, 1_000_000)),
+    clickhouse: oneOf('clickhouse', value.clickhouse, ['running', 'stopped']),
     connections: number('connections', 1, 20_000),
     threads: number('threads', 1, 4),
     batch: number('batch', 1, 10_000),

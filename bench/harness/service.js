@@ -23,6 +23,7 @@ export const CLICKHOUSE = { user: 'default', password: 'bench', database: 'penst
  * @property {string} url
  * @property {number} [pid] absent: elsewhere
  * @property {{ url: string, user: string, password: string, database: string }} [clickhouse]
+ * @property {() => number[]} [children] processes of its ClickHouse
  * @property {() => object} snapshot CPU and memory up to now
  * @property {() => object} [state] what is looked at once a second
  * @property {() => Promise<void>} stop
@@ -96,6 +97,7 @@ export async function startPeer(name, file, args, { clickhouse, dataRoot, childr
     url: listening.url,
     pid: child.pid,
     clickhouse,
+    children,
     snapshot: () => snapshotOf(child.pid, children()),
     stop,
   };
