@@ -5,7 +5,7 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { type Deltas, type GenerationOf, type Hour, HOUR_COLUMNS, MINUTE_COLUMNS } from './deltas.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
-import { quoteText, READ_SETTINGS } from './rows.js';
+import { quoteBytes, quoteText, READ_SETTINGS } from './rows.js';
 import { oneBlock } from './user-numbers.js';
 
 /**
@@ -92,7 +92,7 @@ export function commitStatement(
       FROM (
         SELECT cell, new_total, new_users, 1 AS src FROM (
           SELECT event_name, channel, bucket, generation, all_generation, toInt64(length(users)) AS new_total, bitmapBuild(arraySort(users)) AS new_users
-          FROM format(RowBinary, ${quoteText(HOUR_COLUMNS)}, base64Decode('${hourBytes.toString('base64')}')))
+          FROM format(RowBinary, ${quoteText(HOUR_COLUMNS)}, ${quoteBytes(hourBytes)}))
         ARRAY JOIN [${cells.join(', ')}] AS cell
         UNION ALL
         SELECT (level, event_name::String, channel::String, bucket, generation), ${NONE}, users, 0
@@ -124,6 +124,8 @@ export async function commit(
         ...READ_SETTINGS,
         ...oneBlock(rows),
         input_format_parallel_parsing: 0,
+        // Each key is there once.
+        optimize_on_insert: 0,
         insert_deduplication_token: `commit-${next}`,
       },
     });

@@ -35,6 +35,11 @@ export class HashTable {
     this.#entries = new Uint32Array(slots * WORDS);
   }
 
+  /** With room for so many keys. */
+  static for(keys: number): HashTable {
+    return new HashTable(Math.max(SLOTS_MIN, 2 ** Math.ceil(Math.log2(keys / LOAD_MAX + 1))));
+  }
+
   get slots(): number {
     return this.#slots;
   }

@@ -110,7 +110,7 @@ export function quoteText(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 
-/** `unhex('…')` of words, little-endian as in memory. */
-export function hexOf(words: Uint32Array): string {
-  return `unhex('${Buffer.from(words.buffer, words.byteOffset, words.byteLength).toString('hex')}')`;
+/** SQL of a string of these bytes. */
+export function quoteBytes({ buffer, byteOffset, byteLength }: Uint8Array | Uint32Array): string {
+  return `base64Decode('${Buffer.from(buffer, byteOffset, byteLength).toString('base64')}')`;
 }
