@@ -14,12 +14,9 @@ export type Entries = readonly number[];
 /** The generation that a day's cells belong to; '' is all event names. */
 export type GenerationOf = (eventName: string, day: number) => number;
 
-/** Of the rows that `encode` makes of minutes. */
-export const MINUTE_COLUMNS = 'event_name String, channel String, bucket UInt32, generation UInt64, entries Array(UInt64)';
-
-/** Of those of hours; `users` has their users, with repetitions. */
-export const HOUR_COLUMNS = `event_name String, channel String, bucket UInt32, generation UInt64, all_generation UInt64,
-    users Array(UInt32)`;
+/** Of the rows that `encode` makes: an hour, with those of its minutes that something is added to, and what, minute by minute. */
+export const DELTA_COLUMNS = `event_name String, channel String, bucket UInt32, generation UInt64, all_generation UInt64,
+    minutes Array(UInt32), entries Array(Array(UInt64))`;
 
 /** An hour that is added to; hours since 1970. */
 export interface Hour {
@@ -31,9 +28,8 @@ export interface Hour {
 export interface EncodedDeltas {
   readonly minuteRows: number;
   readonly hours: readonly Hour[];
-  /** RowBinary of MINUTE_COLUMNS and of HOUR_COLUMNS; valid until the next call. */
-  readonly minutes: Buffer;
-  readonly hourBytes: Buffer;
+  /** Valid until the next call. */
+  readonly bytes: Buffer;
 }
 
 export const MINUTES_OF_DAY = 1_440;
@@ -41,6 +37,7 @@ const MINUTES_OF_HOUR = 60;
 const HOURS_OF_DAY = 24;
 export const MINUTE_MS = 60_000;
 const ROOM_MIN = 1_024;
+const ENTRY_BYTES = 8;
 
 /** The minutes of an event name and channel. */
 export interface Group {
@@ -62,8 +59,7 @@ export class Deltas {
   /** Of `rollup_identities`, two words each: 32 bits of the hash, the minute. */
   #keys = new Uint32Array(2 * ROOM_MIN);
   #keyWords = 0;
-  readonly #minutes = new RowBinaryWriter();
-  readonly #hours = new RowBinaryWriter();
+  readonly #writer = new RowBinaryWriter();
 
   get empty(): boolean {
     return this.rows === 0;
@@ -75,14 +71,19 @@ export class Deltas {
   }
 
   /** What is added, by event name and channel: its minutes with their entries. */
-  *groups(): Generator<{ readonly eventName: string; readonly channel: string; readonly minutes: Map<number, Entries> }> {
+  *groups(): Generator<{
+    readonly eventName: string;
+    readonly channel: string;
+    readonly minutes: Map<number, Entries>;
+  }> {
     const entries = Array.from({ length: this.#cells }, (): number[] => []);
     for (let i = 0; i < this.rows; i += 1) {
       entries[this.#cellOf[i] ?? 0]?.push((this.#secondOf[i] ?? 0) * 2 ** 32 + (this.#uidOf[i] ?? 0));
     }
     for (const { eventName, channel, cells } of this.#groups.values()) {
       const minutes = new Map<number, Entries>();
-      for (const [minute, cell] of cells) if ((entries[cell]?.length ?? 0) > 0) minutes.set(minute, entries[cell] ?? []);
+      for (const [minute, cell] of cells)
+        if ((entries[cell]?.length ?? 0) > 0) minutes.set(minute, entries[cell] ?? []);
       if (minutes.size > 0) yield { eventName, channel, minutes };
     }
   }
@@ -135,73 +136,49 @@ export class Deltas {
     this.#keyWords = at + 2;
   }
 
-  /** What the commit's statement reads: a row for each minute, and one for each hour with the users of all its minutes. */
+  /** What the commit's statement reads, as RowBinary of DELTA_COLUMNS. */
   encode(generationOf: GenerationOf): EncodedDeltas {
     const counts = new Uint32Array(this.#cells);
-    const cellOf = this.#cellOf;
     for (let i = 0; i < this.rows; i += 1) {
-      const cell = cellOf[i] ?? 0;
+      const cell = this.#cellOf[i] ?? 0;
       counts[cell] = (counts[cell] ?? 0) + 1;
     }
-    const minutes = this.#minutes;
-    const hourWriter = this.#hours;
-    minutes.clear();
-    hourWriter.clear();
+    const writer = this.#writer;
+    writer.clear();
     const hours: Hour[] = [];
-    /** Of each cell, where its next entry goes, and its next user in the row of its hour. */
+    /** Of each cell, where its next entry goes. */
     const entryAt = new Uint32Array(this.#cells);
-    const userAt = new Uint32Array(this.#cells);
     let minuteRows = 0;
     for (const { eventName, channel, cells } of this.#groups.values()) {
-      const ofHour = new Map<number, { readonly cells: number[]; count: number }>();
-      for (const [minute, cell] of cells) {
-        const count = counts[cell] ?? 0;
-        if (count === 0) continue;
-        const hour = Math.floor(minute / MINUTES_OF_HOUR);
-        writeHead(minutes, eventName, channel, minute);
-        minutes.int64(generationOf(eventName, Math.floor(minute / MINUTES_OF_DAY)));
-        entryAt[cell] = minutes.array(count, 8);
-        minuteRows += 1;
-        const known = ofHour.get(hour);
-        if (known === undefined) {
-          ofHour.set(hour, { cells: [cell], count });
-        } else {
-          known.cells.push(cell);
-          known.count += count;
-        }
-      }
-      for (const [hour, { cells: cellsOfHour, count }] of ofHour) {
+      for (const [hour, minutes] of minutesByHour(cells, counts)) {
         const day = Math.floor(hour / HOURS_OF_DAY);
-        writeHead(hourWriter, eventName, channel, hour);
-        hourWriter.int64(generationOf(eventName, day));
-        hourWriter.int64(generationOf('', day));
-        let at = hourWriter.array(count, 4);
-        for (const cell of cellsOfHour) {
-          userAt[cell] = at;
-          at += (counts[cell] ?? 0) * 4;
-        }
+        writer.string(eventName);
+        writer.string(channel);
+        writer.uint32(hour);
+        writer.int64(generationOf(eventName, day));
+        writer.int64(generationOf('', day));
+        writer.length(minutes.length);
+        for (const [minute] of minutes) writer.uint32(minute);
+        writer.length(minutes.length);
+        for (const [, cell] of minutes) entryAt[cell] = writer.array(counts[cell] ?? 0, ENTRY_BYTES);
         hours.push({ eventName, channel, hour });
+        minuteRows += minutes.length;
       }
     }
-    this.#writeRows(entryAt, userAt);
-    return { minuteRows, hours, minutes: minutes.bytes(), hourBytes: hourWriter.bytes() };
+    this.#writeEntries(entryAt);
+    return { minuteRows, hours, bytes: writer.bytes() };
   }
 
   /** Each row to where its cell's next one goes. */
-  #writeRows(entryAt: Uint32Array, userAt: Uint32Array): void {
-    const entries = this.#minutes.view();
-    const users = this.#hours.view();
+  #writeEntries(entryAt: Uint32Array): void {
+    const view = this.#writer.view();
     const [cellOf, secondOf, uidOf] = [this.#cellOf, this.#secondOf, this.#uidOf];
     for (let i = 0; i < this.rows; i += 1) {
       const cell = cellOf[i] ?? 0;
-      const uid = uidOf[i] ?? 0;
-      const entry = entryAt[cell] ?? 0;
-      entries.setUint32(entry, uid, true);
-      entries.setUint32(entry + 4, secondOf[i] ?? 0, true);
-      entryAt[cell] = entry + 8;
-      const user = userAt[cell] ?? 0;
-      users.setUint32(user, uid, true);
-      userAt[cell] = user + 4;
+      const at = entryAt[cell] ?? 0;
+      view.setUint32(at, uidOf[i] ?? 0, true);
+      view.setUint32(at + 4, secondOf[i] ?? 0, true);
+      entryAt[cell] = at + ENTRY_BYTES;
     }
   }
 
@@ -218,11 +195,17 @@ function grown<T extends Uint8Array | Uint32Array>(from: T, to: T): T {
   return to;
 }
 
-/** The row of a cell up to its generations. */
-function writeHead(writer: RowBinaryWriter, eventName: string, channel: string, bucket: number): void {
-  writer.string(eventName);
-  writer.string(channel);
-  writer.uint32(bucket);
+/** Minutes that have something, each with its cell, by hour. */
+function minutesByHour(cells: ReadonlyMap<number, number>, counts: Uint32Array): Map<number, [number, number][]> {
+  const hours = new Map<number, [number, number][]>();
+  for (const [minute, cell] of cells) {
+    if (counts[cell] === 0) continue;
+    const hour = Math.floor(minute / MINUTES_OF_HOUR);
+    const known = hours.get(hour);
+    if (known === undefined) hours.set(hour, [[minute, cell]]);
+    else known.push([minute, cell]);
+  }
+  return hours;
 }
 
 /** `timestamp` in Unix ms. */

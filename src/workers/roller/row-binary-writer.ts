@@ -10,7 +10,7 @@ export class RowBinaryWriter {
 
   string(text: string): void {
     const length = Buffer.byteLength(text);
-    this.#varint(length);
+    this.length(length);
     this.#reserve(length);
     this.#at += this.#buffer.write(text, this.#at);
   }
@@ -28,7 +28,7 @@ export class RowBinaryWriter {
 
   /** An array whose elements are written later, with `view`: where they go. */
   array(count: number, elementBytes: number): number {
-    this.#varint(count);
+    this.length(count);
     const at = this.#at;
     this.#reserve(count * elementBytes);
     this.#at += count * elementBytes;
@@ -45,7 +45,8 @@ export class RowBinaryWriter {
     return this.#buffer.subarray(0, this.#at);
   }
 
-  #varint(value: number): void {
+  /** Of a string or an array, before its elements. */
+  length(value: number): void {
     this.#reserve(5);
     let rest = value;
     for (; rest >= 0x80; rest = Math.floor(rest / 128))

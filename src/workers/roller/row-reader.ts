@@ -132,7 +132,8 @@ export class RowReader {
   #readBlock(found: Found[], known: Map<string, number>, rowsBefore: number): Block {
     const columns = this.#varint();
     const rows = this.#varint();
-    if (columns !== TYPES.length) throw new Error(`a block of ${columns} columns where there should be ${TYPES.length}`);
+    if (columns !== TYPES.length)
+      throw new Error(`a block of ${columns} columns where there should be ${TYPES.length}`);
     const places: number[] = [];
     const lists: (Numbered | undefined)[] = [];
     for (const type of TYPES) {
@@ -173,7 +174,12 @@ export class RowReader {
       const pair = (names.numbers[i] ?? 0) * width + (channels.numbers[i] ?? 0);
       let group = (pairs[pair] ?? 0) - 1;
       if (group < 0) {
-        group = groupNumber(found, known, names.list[Math.floor(pair / width)] ?? '', channels.list[pair % width] ?? '');
+        group = groupNumber(
+          found,
+          known,
+          names.list[Math.floor(pair / width)] ?? '',
+          channels.list[pair % width] ?? '',
+        );
         pairs[pair] = group + 1;
       }
       groupOf[rowsBefore + i] = group;
