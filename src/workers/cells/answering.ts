@@ -56,6 +56,15 @@ export class Answering {
 
   /** The rows of the answer, or why there are none. */
   async ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredRows | CellsMiss> {
+    try {
+      return await this.#ask(question, timeoutMs);
+    } finally {
+      // Not before: what a question waits for may be more than is kept.
+      this.#options.mirror.shrink();
+    }
+  }
+
+  async #ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredRows | CellsMiss> {
     const { mirror, catchUp } = this.#options;
     const end = performance.now() + timeoutMs;
     mirror.beginQuestion();
@@ -71,9 +80,7 @@ export class Answering {
       if (needs.reduce((sum, { first, end: behind }) => sum + behind - first, 0) > UNITS_MAX) return 'large';
       const missing = this.#missing(needs);
       if (missing.count === 0) {
-        const rows = this.#sum(question, needs);
-        mirror.shrink();
-        return { rows, excepted: mirror.excepted };
+        return { rows: this.#sum(question, needs), excepted: mirror.excepted };
       }
       if (missing.count > WAITED_FOR_MAX) {
         this.#loadInBackground(missing.wanted);
@@ -119,6 +126,7 @@ export class Answering {
     this.#inBackground = true;
     void this.#load(wanted, performance.now() + LOAD_TIMEOUT_MS).finally(() => {
       this.#inBackground = false;
+      this.#options.mirror.shrink();
     });
   }
 

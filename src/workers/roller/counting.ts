@@ -2,11 +2,12 @@ import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { Deltas, entriesOf, entryOf, type GenerationOf, MINUTE_MS } from './deltas.js';
+import { Deltas, entryOf, type GenerationOf, MINUTE_MS, secondOfEntry } from './deltas.js';
 import { dayOf, type Exceptions, LASTING_REASONS } from './exceptions.js';
 import { ColdKeys, type Identities, keyHash, SEEN, sliceOf } from './identities.js';
-import { cellsOf, type CountedCell, difference, minutesWithCells, readCells, readRows } from './load.js';
+import { type CountedCell, difference, minutesWithCells, readCells, readRows } from './load.js';
 import { Names } from './names.js';
+import { RowMemory, type RowReader } from './row-reader.js';
 import type { RowGroup } from './rows.js';
 import { type SecondRange, type Selection, selectRange, selectSeconds } from './selection.js';
 import { isWorthIt, partsOf, type Slice } from './slices.js';
@@ -26,6 +27,7 @@ export interface CountingOptions {
   readonly identities: Identities;
   readonly users: UserNumbers;
   readonly exceptions: Exceptions;
+  readonly reader: RowReader;
   /** Event names that are rolled, at most. */
   readonly namesMax: number;
   /** Unix ms from which rows are kept; -Infinity: all are. */
@@ -38,6 +40,10 @@ const SECONDS_OF_DAY = 86_400;
 export class Counting {
   readonly #options: CountingOptions;
   readonly #names = new Names();
+  /** What was counted last. */
+  readonly #deltas = new Deltas();
+  /** Rows that were loaded last. */
+  readonly #loaded = new RowMemory();
   /** Seconds that were loaded from raw rows. */
   loadedSeconds = 0;
 
@@ -62,13 +68,14 @@ export class Counting {
     return this.#names.count;
   }
 
-  /** What these rows add. */
+  /** What these rows add; valid until the next call of this or countRange. */
   async countRows(received: readonly RowGroup[], nowMs: number): Promise<Deltas> {
     this.#options.identities.beginStep();
     const groups = await this.#admit(received);
     const uids = await this.#options.users.of(groups);
     await this.#raiseUnnumbered(groups, uids);
-    const deltas = new Deltas();
+    const deltas = this.#deltas;
+    deltas.clear();
     const toLoad = await this.#warm(groups, nowMs);
     const changed = new Map<string, { eventName: string; day: number }>();
     this.#countRest(groups, uids, toLoad, deltas, changed);
@@ -79,7 +86,8 @@ export class Counting {
 
   /** What has to be added to what was counted in this range, read from raw rows. */
   async countRange(range: SecondRange, generationOf: GenerationOf): Promise<Deltas> {
-    const deltas = new Deltas();
+    const deltas = this.#deltas;
+    deltas.clear();
     const changed = new Map<string, { eventName: string; day: number }>();
     await this.#addDifference(selectRange(range), generationOf, deltas, changed);
     if (changed.size > 0) await this.#options.exceptions.raise(changed.values(), 'changed');
@@ -90,7 +98,7 @@ export class Counting {
   async noteKeys(deltas: Deltas): Promise<void> {
     const { client, database, signal } = this.#options;
     if (deltas.keys.length === 0) return;
-    const { buffer, byteOffset, byteLength } = new Uint32Array(deltas.keys);
+    const { buffer, byteOffset, byteLength } = deltas.keys;
     const result = await client.exec({
       query: `INSERT INTO ${tableName(database, 'rollup_identities')} (key) FORMAT RowBinary`,
       values: Readable.from([Buffer.from(buffer, byteOffset, byteLength)], { objectMode: false }),
@@ -255,23 +263,28 @@ export class Counting {
       const name = this.#names.numberOf(eventName);
       const nameHash = this.#names.hashOf(eventName);
       const channelNumber = this.#names.channel(channel);
-      const cells = deltas.cells(eventName, channel);
+      const minutes = deltas.group(eventName, channel);
       const column = uids[index];
       let last = -1;
+      let minute = 0;
+      let secondOfMinute = 0;
       let skip = false;
       let hot = false;
-      let entries: number[] = [];
+      let cell = 0;
       for (let i = 0; i < count; i += 1) {
         const uid = column?.[i] ?? NO_NUMBER;
         const second = secondOf(timestamps, i);
-        const minute = Math.floor(second / 60);
         if (second !== last) {
           last = second;
+          minute = Math.floor(second / 60);
+          secondOfMinute = second - minute * 60;
           const id = sliceOf(name, second);
           skip = toLoad.has(id);
           hot = !skip && identities.isHot(id);
-          if (!skip) entries = entriesOf(cells, minute);
-          if (!skip) identities.noteCounted(name, second);
+          if (!skip) {
+            cell = deltas.cell(minutes, minute);
+            identities.noteCounted(name, second);
+          }
         }
         if (skip || uid === NO_NUMBER) continue;
         if (hot) {
@@ -279,9 +292,8 @@ export class Counting {
           if (seen === SEEN.changed) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
           if (seen !== SEEN.no) continue;
         }
-        entries.push(entryOf(timestamps[i] ?? 0, uid));
-        deltas.rows += 1;
-        deltas.keys.push(keyHash(group, i, nameHash), minute);
+        deltas.add(cell, secondOfMinute, uid);
+        deltas.addKey(keyHash(group, i, nameHash), minute);
       }
     }
   }
@@ -308,17 +320,34 @@ export class Counting {
     changed: Map<string, { eventName: string; day: number }>,
     worthIt: readonly Slice[] = [],
   ): Promise<void> {
-    const { client, database, signal, users, identities } = this.#options;
+    const { client, database, signal, users, identities, reader } = this.#options;
     const counted = new Map<string, CountedCell>();
     for (const cell of await readCells(client, database, selection, generationOf, signal)) {
       counted.set(`${cell.minute} ${cell.channel} ${cell.eventName}`, cell);
     }
-    const groups = await this.#admit(await readRows(client, database, selection, signal));
+    const into = { reader, memory: this.#loaded };
+    const groups = await this.#admit(await readRows(client, database, selection, into, signal));
     const uids = await users.of(groups);
     await this.#raiseUnnumbered(groups, uids);
     for (const { eventName, second } of worthIt) identities.makeHot(this.#names.numberOf(eventName), second);
-    for (const { eventName, channel, minutes } of cellsOf(groups, uids)) {
-      for (const [minute, entries] of minutes) {
+    if (counted.size === 0) addAll(groups, uids, deltas);
+    else this.#addMissing(groups, uids, counted, deltas, changed);
+    this.#remember(groups, uids, deltas);
+  }
+
+  /** Adds the rows that are not in the cells. */
+  #addMissing(
+    groups: readonly RowGroup[],
+    uids: readonly Uint32Array[],
+    counted: Map<string, CountedCell>,
+    deltas: Deltas,
+    changed: Map<string, { eventName: string; day: number }>,
+  ): void {
+    const { identities } = this.#options;
+    for (const [index, group] of groups.entries()) {
+      const { eventName, channel } = group;
+      const minutes = deltas.group(eventName, channel);
+      for (const [minute, entries] of entriesByMinute(group, uids[index])) {
         const key = `${minute} ${channel} ${eventName}`;
         const added = difference(entries, counted.get(key)?.entries);
         counted.delete(key);
@@ -326,16 +355,16 @@ export class Counting {
           changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
           // What is not counted as it is must not be remembered as if it were.
           for (let i = 0; i < 60; i += 1) identities.makeCold(this.#names.numberOf(eventName), minute * 60 + i);
-        } else if (added.length > 0) {
-          deltas.add(eventName, channel, minute, added);
+          continue;
         }
+        const cell = deltas.cell(minutes, minute);
+        for (const entry of added) deltas.add(cell, secondOfEntry(0, entry), entry % 2 ** 32);
       }
     }
     // Cells whose rows have all gone elsewhere.
     for (const { eventName, minute, entries } of counted.values()) {
       if (entries.length > 0) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
     }
-    this.#remember(groups, uids, deltas);
   }
 
   /** What was loaded is counted with this commit, all of it: it goes into both memories. */
@@ -345,11 +374,19 @@ export class Counting {
       const name = this.#names.numberOf(group.eventName);
       const nameHash = this.#names.hashOf(group.eventName);
       const channel = this.#names.channel(group.channel);
+      let last = -1;
+      let minute = 0;
+      let hot = false;
       for (let i = 0; i < group.count; i += 1) {
         const second = secondOf(group.timestamps, i);
-        identities.noteCounted(name, second);
-        if (identities.isHot(sliceOf(name, second))) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
-        deltas.keys.push(keyHash(group, i, nameHash), Math.floor(second / 60));
+        if (second !== last) {
+          last = second;
+          minute = Math.floor(second / 60);
+          identities.noteCounted(name, second);
+          hot = identities.isHot(sliceOf(name, second));
+        }
+        if (hot) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
+        deltas.addKey(keyHash(group, i, nameHash), minute);
       }
     }
   }
@@ -363,9 +400,47 @@ function secondOf(timestamps: Float64Array, i: number): number {
   return Math.floor((timestamps[i] ?? 0) / 1000);
 }
 
+/** All rows, where nothing of them was counted; users without a number are left out. */
+function addAll(groups: readonly RowGroup[], uids: readonly Uint32Array[], deltas: Deltas): void {
+  for (const [index, { eventName, channel, count, timestamps }] of groups.entries()) {
+    const minutes = deltas.group(eventName, channel);
+    const column = uids[index];
+    let last = -1;
+    let cell = 0;
+    for (let i = 0; i < count; i += 1) {
+      const uid = column?.[i] ?? NO_NUMBER;
+      if (uid === NO_NUMBER) continue;
+      const second = secondOf(timestamps, i);
+      const minute = Math.floor(second / 60);
+      if (minute !== last) {
+        last = minute;
+        cell = deltas.cell(minutes, minute);
+      }
+      deltas.add(cell, second - minute * 60, uid);
+    }
+  }
+}
+
+/** The rows of a group as entries of their minutes; users without a number are left out. */
+function entriesByMinute({ count, timestamps }: RowGroup, uids: Uint32Array | undefined): Map<number, number[]> {
+  const minutes = new Map<number, number[]>();
+  for (let i = 0; i < count; i += 1) {
+    const uid = uids?.[i] ?? NO_NUMBER;
+    if (uid === NO_NUMBER) continue;
+    const timestamp = timestamps[i] ?? 0;
+    const minute = Math.floor(timestamp / MINUTE_MS);
+    const entries = minutes.get(minute);
+    if (entries === undefined) minutes.set(minute, [entryOf(timestamp, uid)]);
+    else entries.push(entryOf(timestamp, uid));
+  }
+  return minutes;
+}
+
 /** The rows of a group from `edgeMs` on. */
 function since(group: RowGroup, edgeMs: number): RowGroup {
-  if (group.timestamps.every((timestamp) => timestamp >= edgeMs)) return group;
+  let least = Infinity;
+  for (let i = 0; i < group.count; i += 1) least = Math.min(least, group.timestamps[i] ?? 0);
+  if (least >= edgeMs) return group;
   const kept = [...group.timestamps.keys()].filter((i) => (group.timestamps[i] ?? 0) >= edgeMs);
   const words = (column: Uint32Array): Uint32Array =>
     Uint32Array.from(kept.flatMap((i) => [...column.subarray(i * 4, i * 4 + 4)]));

@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import { type AddedGroup, CELLS_OF, type CommitMessage } from '../../shared/cells.js';
-import { type Deltas, type GenerationOf, type Group, MINUTES_OF_DAY } from './deltas.js';
+import { type AddedMinutes, type Deltas, type GenerationOf, MINUTES_OF_DAY } from './deltas.js';
 
 /** Is told of every commit, in order, as long as no other roller makes one. */
 export interface CommitFollower {
@@ -32,11 +32,11 @@ export function followerAt(port: MessagePort): CommitFollower {
 }
 
 function addedGroups(deltas: Deltas, generationOf: GenerationOf): AddedGroup[] {
-  return [...deltas.groups].map((group) => addedGroup(group, generationOf)).filter(({ minutes }) => minutes.length > 0);
+  return [...deltas.groups()].map((group) => addedGroup(group, generationOf));
 }
 
-function addedGroup({ eventName, channel, minutes }: Group, generationOf: GenerationOf): AddedGroup {
-  const filled = [...minutes].filter(([, entries]) => entries.length > 0).toSorted(([a], [b]) => a - b);
+function addedGroup({ eventName, channel, minutes }: AddedMinutes, generationOf: GenerationOf): AddedGroup {
+  const filled = [...minutes].toSorted(([a], [b]) => a - b);
   const ends = new Uint32Array(filled.length);
   const cells = new Uint8Array(filled.length);
   const all = new Float64Array(filled.reduce((sum, [, entries]) => sum + entries.length, 0));

@@ -14,6 +14,7 @@ const WORDS = 6;
 const VALUE = 4;
 const TAG = 5;
 const SLOTS_MIN = 1 << 12;
+const SLOTS_LARGE = 1 << 18;
 /** Beyond this share of slots in use, probing gets long. */
 const LOAD_MAX = 0.6;
 const NOT_FOUND = -1;
@@ -33,6 +34,11 @@ export class HashTable {
     this.#shift = 32 - Math.log2(slots);
     this.#marks = new Uint16Array(slots);
     this.#entries = new Uint32Array(slots * WORDS);
+  }
+
+  /** With room for so many keys. */
+  static for(keys: number): HashTable {
+    return new HashTable(Math.max(SLOTS_MIN, 2 ** Math.ceil(Math.log2(keys / LOAD_MAX + 1))));
   }
 
   get slots(): number {
@@ -100,17 +106,31 @@ export class HashTable {
     entries[at + TAG] = tag;
   }
 
+  /** Forgets all keys; the memory stays, and with it the room. */
+  clear(): void {
+    this.#marks.fill(0);
+    this.#size = 0;
+  }
+
   #grow(): void {
     const [marks, entries] = [this.#marks, this.#entries];
-    this.#slots *= 2;
-    this.#shift -= 1;
+    // What is small and grows will mostly be large: moved twice as seldom.
+    const bits = this.#slots < SLOTS_LARGE ? 2 : 1;
+    this.#slots *= 2 ** bits;
+    this.#shift -= bits;
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
     for (let slot = 0; slot < marks.length; slot += 1) {
       if (marks[slot] === 0) continue;
       const at = slot * WORDS;
-      const word = (index: number): number => entries[at + index] ?? 0;
-      this.#put(word(0), word(1), word(2), word(3), word(VALUE), word(TAG));
+      this.#put(
+        entries[at] ?? 0,
+        entries[at + 1] ?? 0,
+        entries[at + 2] ?? 0,
+        entries[at + 3] ?? 0,
+        entries[at + VALUE] ?? 0,
+        entries[at + TAG] ?? 0,
+      );
     }
   }
 }
@@ -156,9 +176,11 @@ export class Generations {
   /** Between two pieces of work, so that nothing is forgotten within one: begins a new generation where the younger table is full. */
   age(): void {
     if (this.#young.size < this.#max) return;
+    const oldest = this.#old;
     this.#old = this.#young;
-    // It will be as large.
-    this.#young = new HashTable(this.#old.slots);
+    // It will be as large. Its memory is used again: a page that is new costs more than the entries that fit into it.
+    this.#young = oldest.slots === this.#old.slots ? oldest : new HashTable(this.#old.slots);
+    this.#young.clear();
     this.generation += 1;
   }
 

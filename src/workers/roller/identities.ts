@@ -3,7 +3,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { MINUTE_MS } from './deltas.js';
 import { Generations, HashTable } from './hash-table.js';
-import { BinaryReader, hexOf, readBinary, type RowGroup } from './rows.js';
+import { BinaryReader, quoteBytes, readBinary, type RowGroup } from './rows.js';
 
 /**
  * Which events were counted. Two kinds of memory:
@@ -180,7 +180,7 @@ export class ColdKeys {
   async ask(client: ClickHouseClient, database: string, signal: AbortSignal): Promise<void> {
     const count = this.#words.length / 2;
     if (count === 0) return;
-    const keys = hexOf(new Uint32Array(this.#words));
+    const keys = quoteBytes(new Uint32Array(this.#words));
     const query = `SELECT DISTINCT key FROM ${tableName(database, 'rollup_identities')}
       WHERE key IN (SELECT reinterpretAsUInt64(substring(${keys}, number * 8 + 1, 8)) FROM numbers(${count})) FORMAT RowBinary`;
     const reader = new BinaryReader(await readBinary(client, query, signal));

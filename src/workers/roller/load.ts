@@ -1,26 +1,10 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import {
-  type Entries,
-  entriesOf,
-  entryOf,
-  type GenerationOf,
-  MINUTE_MS,
-  MINUTES_OF_DAY,
-  secondOfEntry,
-} from './deltas.js';
+import { type Entries, type GenerationOf, MINUTES_OF_DAY, secondOfEntry } from './deltas.js';
 import { LEVEL } from './level.js';
-import {
-  BinaryReader,
-  isRemembered,
-  readBinary,
-  readRowGroups,
-  READ_SETTINGS,
-  ROW_GROUP_COLUMNS,
-  type RowGroup,
-} from './rows.js';
+import { ROW_COLUMNS, type RowMemory, type RowReader } from './row-reader.js';
+import { BinaryReader, isRemembered, readBinary, READ_SETTINGS, type RowGroup } from './rows.js';
 import type { Selection } from './selection.js';
-import { NO_NUMBER } from './user-numbers.js';
 
 /**
  * Loading a selection: its raw rows as they count (FINAL) and what the cells say was counted. The difference is what is new, whatever
@@ -32,7 +16,6 @@ const FINAL_SETTINGS = {
   ...READ_SETTINGS,
   do_not_merge_across_partitions_select_final: 1 as const,
   use_skip_indexes_if_final: 0 as const,
-  max_bytes_before_external_group_by: '0',
 };
 
 /** The rows of a selection, each event once. */
@@ -40,11 +23,12 @@ export async function readRows(
   client: ClickHouseClient,
   database: string,
   selection: Selection,
+  { reader, memory }: { readonly reader: RowReader; readonly memory: RowMemory },
   signal: AbortSignal,
 ): Promise<RowGroup[]> {
-  const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')} FINAL
-    WHERE ${selection.rows} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
-  return readRowGroups(await readBinary(client, query, signal, FINAL_SETTINGS));
+  const query = `SELECT ${ROW_COLUMNS} FROM ${tableName(database, 'events')} FINAL
+    WHERE ${selection.rows} AND ${isRemembered(database)}`;
+  return await reader.read(client, query, memory, signal, FINAL_SETTINGS);
 }
 
 /** What was counted in one minute of one event name and channel, as far as it was asked for. */
@@ -100,23 +84,6 @@ export async function minutesWithCells(
   return minutes;
 }
 
-/** Rows as cells, by channel and minute; users without a number are left out. */
-export function cellsOf(
-  groups: readonly RowGroup[],
-  uids: readonly Uint32Array[],
-): { readonly eventName: string; readonly channel: string; readonly minutes: Map<number, Entries> }[] {
-  return groups.map(({ eventName, channel, count, timestamps }, index) => {
-    const minutes = new Map<number, Entries>();
-    for (let i = 0; i < count; i += 1) {
-      const uid = uids[index]?.[i] ?? NO_NUMBER;
-      if (uid === NO_NUMBER) continue;
-      const timestamp = timestamps[i] ?? 0;
-      entriesOf(minutes, Math.floor(timestamp / MINUTE_MS)).push(entryOf(timestamp, uid));
-    }
-    return { eventName, channel, minutes };
-  });
-}
-
 /**
  * What has to be added to `counted` to make it `actual`; undefined where something would have to be taken away, which a union
  * cannot do: an event was counted with another user or channel than it has now.
@@ -125,7 +92,7 @@ export function difference(actual: Entries, counted: Entries | undefined): Entri
   if (counted === undefined || counted.length === 0) return actual;
   const left = new Map<number, number>();
   for (const entry of counted) left.set(entry, (left.get(entry) ?? 0) + 1);
-  const added: Entries = [];
+  const added: number[] = [];
   let found = 0;
   for (const entry of actual) {
     const times = left.get(entry) ?? 0;

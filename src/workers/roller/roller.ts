@@ -25,7 +25,8 @@ import {
   rangesToTheEnd,
 } from './pending.js';
 import { rebuildDay } from './rebuild.js';
-import { isRemembered, readBinary, readRowGroups, ROW_GROUP_COLUMNS } from './rows.js';
+import { ROW_COLUMNS, RowMemory, RowReader } from './row-reader.js';
+import { isRemembered } from './rows.js';
 import { UserNumbers } from './user-numbers.js';
 
 /**
@@ -99,6 +100,8 @@ export class Roller {
   readonly #users: UserNumbers;
   readonly #exceptions: Exceptions;
   readonly #counting: Counting;
+  readonly #reader = new RowReader();
+  readonly #received = new RowMemory();
   /** By token. */
   readonly #pending = new Map<string, ShippedBatch>();
   readonly #own = new Set<string>();
@@ -143,6 +146,7 @@ export class Roller {
       identities: this.#identities,
       users: this.#users,
       exceptions: this.#exceptions,
+      reader: this.#reader,
       namesMax: this.#limits.namesMax,
       keptFromMs,
     });
@@ -351,9 +355,9 @@ export class Roller {
   /** Adds the rows that were received in these ranges, as far as they are not counted. */
   async #countReceived(ranges: readonly ReceivedRange[]): Promise<void> {
     const { client, database, signal } = this.#options;
-    const query = `SELECT ${ROW_GROUP_COLUMNS} FROM ${tableName(database, 'events')}
-      WHERE ${receivedIn(ranges)} AND ${isRemembered(database)} GROUP BY event_name, channel FORMAT RowBinary`;
-    const groups = readRowGroups(await readBinary(client, query, signal));
+    const query = `SELECT ${ROW_COLUMNS} FROM ${tableName(database, 'events')}
+      WHERE ${receivedIn(ranges)} AND ${isRemembered(database)}`;
+    const groups = await this.#reader.read(client, query, this.#received, signal);
     await this.#commit(await this.#counting.countRows(groups, Date.now()));
   }
 

@@ -1,18 +1,18 @@
-/** RowBinary of the few kinds of value that the roller sends, into one buffer that grows. */
+/** RowBinary of the few kinds of value that the roller sends, into one buffer that grows and is kept. */
 export class RowBinaryWriter {
-  #buffer = Buffer.allocUnsafe(64 * 1024);
+  #buffer = Buffer.allocUnsafeSlow(64 * 1024);
   #at = 0;
+
+  /** To be written anew. */
+  clear(): void {
+    this.#at = 0;
+  }
 
   string(text: string): void {
     const length = Buffer.byteLength(text);
-    this.#varint(length);
+    this.length(length);
     this.#reserve(length);
     this.#at += this.#buffer.write(text, this.#at);
-  }
-
-  uint8(value: number): void {
-    this.#reserve(1);
-    this.#at = this.#buffer.writeUInt8(value, this.#at);
   }
 
   uint32(value: number): void {
@@ -22,23 +22,22 @@ export class RowBinaryWriter {
 
   int64(value: number): void {
     this.#reserve(8);
-    this.#int64(value);
+    this.#buffer.writeUInt32LE(value >>> 0, this.#at);
+    this.#at = this.#buffer.writeInt32LE(Math.floor(value / 2 ** 32), this.#at + 4);
   }
 
-  int64Array(values: readonly number[]): void {
-    this.#varint(values.length);
-    this.#reserve(values.length * 8);
-    for (const value of values) this.#int64(value);
+  /** An array whose elements are written later, with `view`: where they go. */
+  array(count: number, elementBytes: number): number {
+    this.length(count);
+    const at = this.#at;
+    this.#reserve(count * elementBytes);
+    this.#at += count * elementBytes;
+    return at;
   }
 
-  /** Array(UInt32) of the lower words of all values. */
-  lowerWordArray(lists: readonly (readonly number[])[]): void {
-    const count = lists.reduce((sum, values) => sum + values.length, 0);
-    this.#varint(count);
-    this.#reserve(count * 4);
-    for (const values of lists) {
-      for (const value of values) this.#at = this.#buffer.writeUInt32LE(value >>> 0, this.#at);
-    }
+  /** What was written, to be filled in. */
+  view(): DataView {
+    return new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#at);
   }
 
   /** What was written; valid until the next write. */
@@ -46,13 +45,8 @@ export class RowBinaryWriter {
     return this.#buffer.subarray(0, this.#at);
   }
 
-  /** Where there is room. */
-  #int64(value: number): void {
-    this.#buffer.writeUInt32LE(value >>> 0, this.#at);
-    this.#at = this.#buffer.writeInt32LE(Math.floor(value / 2 ** 32), this.#at + 4);
-  }
-
-  #varint(value: number): void {
+  /** Of a string or an array, before its elements. */
+  length(value: number): void {
     this.#reserve(5);
     let rest = value;
     for (; rest >= 0x80; rest = Math.floor(rest / 128))
@@ -62,7 +56,7 @@ export class RowBinaryWriter {
 
   #reserve(bytes: number): void {
     if (this.#at + bytes <= this.#buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#at + bytes));
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#buffer.length * 2, this.#at + bytes));
     this.#buffer.copy(larger, 0, 0, this.#at);
     this.#buffer = larger;
   }

@@ -1,10 +1,7 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 
-/**
- * Reading in columns: what the roller asks ClickHouse for comes grouped by (event name, channel), one array a column, so that
- * nothing is decoded per row but numbers.
- */
+/** What the roller reads: rows in columns (row-reader.ts), and whatever else as RowBinary. */
 
 /** Rows of one event name and channel. */
 export interface RowGroup {
@@ -18,10 +15,6 @@ export interface RowGroup {
   /** sipHash128 of the user id, four words each. */
   readonly users: Uint32Array;
 }
-
-/** The columns that `readRowGroups` expects, out of `events`. */
-export const ROW_GROUP_COLUMNS = `event_name, channel, groupArray(toUnixTimestamp64Milli(ts)), groupArray(event_id),
-  groupArray(reinterpretAsUInt128(sipHash128(user_id)))`;
 
 /** SQL that is true of rows of users who are not forgotten. Theirs may come once more, until they are deleted again. */
 export function isRemembered(database: string): string {
@@ -118,30 +111,12 @@ export class BinaryReader {
   }
 }
 
-export function readRowGroups(bytes: Buffer): RowGroup[] {
-  const reader = new BinaryReader(bytes);
-  const groups: RowGroup[] = [];
-  while (!reader.done) {
-    const eventName = reader.string();
-    const channel = reader.string();
-    const count = reader.varint();
-    const timestamps = new Float64Array(count);
-    const halves = reader.words(count * 2);
-    // Times are after 1970, so the upper half is small and not negative.
-    for (let i = 0; i < count; i += 1) timestamps[i] = (halves[2 * i + 1] ?? 0) * 2 ** 32 + (halves[2 * i] ?? 0);
-    const eventIds = reader.words(reader.varint() * 4);
-    const users = reader.words(reader.varint() * 4);
-    groups.push({ eventName, channel, count, timestamps, eventIds, users });
-  }
-  return groups;
-}
-
 /** A string literal. */
 export function quoteText(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 
-/** `unhex('…')` of words, little-endian as in memory. */
-export function hexOf(words: Uint32Array): string {
-  return `unhex('${Buffer.from(words.buffer, words.byteOffset, words.byteLength).toString('hex')}')`;
+/** SQL of a string of these bytes. */
+export function quoteBytes({ buffer, byteOffset, byteLength }: Uint8Array | Uint32Array): string {
+  return `base64Decode('${Buffer.from(buffer, byteOffset, byteLength).toString('base64')}')`;
 }

@@ -2,7 +2,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Fence } from './fence.js';
 import { Generations, HashTable } from './hash-table.js';
-import { BinaryReader, hexOf, readBinary, READ_SETTINGS, type RowGroup } from './rows.js';
+import { BinaryReader, quoteBytes, readBinary, READ_SETTINGS, type RowGroup } from './rows.js';
 
 /**
  * Users' numbers: dense, in order of appearance, each given once. What is not in memory is asked for; who has none gets the
@@ -53,72 +53,74 @@ export class UserNumbers {
   /** The numbers of the users of `groups`, row by row. Throws FenceBroken where another roller gives numbers. */
   async of(groups: readonly RowGroup[]): Promise<Uint32Array[]> {
     this.#known.age();
-    const missing = new HashTable();
-    const missingHashes: number[] = [];
-    const numbers = groups.map(({ count, users }) => {
-      const column = new Uint32Array(count);
-      for (let i = 0; i < count; i += 1) {
-        const at = i * WORDS;
-        const [k0, k1, k2, k3] = [users[at] ?? 0, users[at + 1] ?? 0, users[at + 2] ?? 0, users[at + 3] ?? 0];
-        if (this.#known.find(k0, k1, k2, k3)) {
-          column[i] = this.#known.value;
-        } else {
-          column[i] = NO_NUMBER;
-          if (missing.find(k0, k1, k2, k3) < 0) {
-            missing.add(k0, k1, k2, k3, 0, 0);
-            missingHashes.push(k0, k1, k2, k3);
-          }
-        }
-      }
-      return column;
+    const missing = new Missing();
+    const all = new Uint32Array(groups.reduce((sum, { count }) => sum + count, 0));
+    let from = 0;
+    const numbers = groups.map((group) => {
+      this.#recall(group, all, from, missing);
+      from += group.count;
+      return all.subarray(from - group.count, from);
     });
-    if (missingHashes.length === 0) return numbers;
-    const found = await this.#number(new Uint32Array(missingHashes));
-    for (const [index, { count, users }] of groups.entries()) {
-      const column = numbers[index] ?? new Uint32Array();
-      for (let i = 0; i < count; i += 1) {
-        if (column[i] !== NO_NUMBER) continue;
-        const at = i * WORDS;
-        const slot = found.find(users[at] ?? 0, users[at + 1] ?? 0, users[at + 2] ?? 0, users[at + 3] ?? 0);
-        if (slot >= 0) column[i] = found.valueAt(slot);
-      }
-    }
+    if (missing.count === 0) return numbers;
+    const given = await this.#number(missing.hashes);
+    for (const [i, row] of missing.rows.entries()) all[row] = given[missing.users[i] ?? 0] ?? NO_NUMBER;
     return numbers;
   }
 
-  /** Numbers of users that are not in memory; who is not in the result is beyond the bound. */
-  async #number(hashes: Uint32Array): Promise<HashTable> {
+  /** The numbers that are in memory, of a group whose rows begin at `from`. */
+  #recall({ count, users }: RowGroup, numbers: Uint32Array, from: number, missing: Missing): void {
+    const known = this.#known;
+    for (let i = 0; i < count; i += 1) {
+      const at = i * WORDS;
+      const k0 = users[at] ?? 0;
+      const k1 = users[at + 1] ?? 0;
+      const k2 = users[at + 2] ?? 0;
+      const k3 = users[at + 3] ?? 0;
+      if (known.find(k0, k1, k2, k3)) numbers[from + i] = known.value;
+      else missing.add(from + i, k0, k1, k2, k3);
+    }
+  }
+
+  /** Numbers of users that are not in memory; who is beyond the bound has NO_NUMBER. */
+  async #number(hashes: Uint32Array): Promise<Uint32Array> {
     const found = await this.#ask(hashes);
-    const fresh: number[] = [];
+    const numbers = new Uint32Array(hashes.length / WORDS);
+    const fresh = new Uint32Array(hashes.length);
     const first = this.#next;
     let next = first;
-    for (let at = 0; at < hashes.length && next < this.#options.usersMax; at += WORDS) {
-      const [k0, k1, k2, k3] = [hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0];
-      if (found.find(k0, k1, k2, k3) >= 0) continue;
-      found.add(k0, k1, k2, k3, next, 0);
-      fresh.push(k0, k1, k2, k3);
-      next += 1;
+    for (let user = 0; user < numbers.length; user += 1) {
+      const at = user * WORDS;
+      const slot = slotOf(found, hashes, at);
+      if (slot >= 0) {
+        numbers[user] = found.valueAt(slot);
+      } else if (next < this.#options.usersMax) {
+        fresh.set(hashes.subarray(at, at + WORDS), (next - first) * WORDS);
+        numbers[user] = next;
+        next += 1;
+      } else {
+        numbers[user] = NO_NUMBER;
+      }
     }
-    if (fresh.length > 0) {
-      await this.#give(new Uint32Array(fresh), first);
+    if (next > first) {
+      await this.#give(fresh.subarray(0, (next - first) * WORDS), first);
       this.#next = next;
     }
-    for (let at = 0; at < hashes.length; at += WORDS) {
-      const [k0, k1, k2, k3] = [hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0];
-      const slot = found.find(k0, k1, k2, k3);
-      if (slot >= 0) this.#known.add(k0, k1, k2, k3, found.valueAt(slot), 0);
+    for (let user = 0; user < numbers.length; user += 1) {
+      const number = numbers[user] ?? NO_NUMBER;
+      const at = user * WORDS;
+      if (number !== NO_NUMBER)
+        this.#known.add(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0, number, 0);
     }
-    return found;
+    return numbers;
   }
 
   async #ask(hashes: Uint32Array): Promise<HashTable> {
     const { client, database, signal } = this.#options;
     const query = `SELECT hash, uid FROM ${tableName(database, 'rollup_users')} WHERE hash IN (${fixedStrings(hashes)}) FORMAT RowBinary`;
     const reader = new BinaryReader(await readBinary(client, query, signal));
-    const found = new HashTable();
+    const found = HashTable.for(hashes.length / WORDS);
     while (!reader.done) {
-      const [k0 = 0, k1 = 0, k2 = 0, k3 = 0] = reader.words(WORDS);
-      found.add(k0, k1, k2, k3, reader.uint32(), 0);
+      found.add(reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), 0);
     }
     return found;
   }
@@ -129,7 +131,7 @@ export class UserNumbers {
     const count = hashes.length / WORDS;
     await client.command({
       query: `INSERT INTO ${table} (hash, uid)
-        SELECT toFixedString(substring(${hexOf(hashes)}, number * 16 + 1, 16), 16), toUInt32(${first} + number)
+        SELECT toFixedString(substring(${quoteBytes(hashes)}, number * 16 + 1, 16), 16), toUInt32(${first} + number)
         FROM numbers(${count}) WHERE ${fence.condition()}`,
       abort_signal: signal,
       clickhouse_settings: { ...READ_SETTINGS, ...oneBlock(count), insert_deduplication_token: `users-from-${first}` },
@@ -139,15 +141,56 @@ export class UserNumbers {
     const given = await this.#ask(hashes);
     for (let i = 0; i < count; i += 1) {
       const at = i * WORDS;
-      const slot = given.find(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0);
+      const slot = slotOf(given, hashes, at);
       if (slot < 0 || given.valueAt(slot) !== first + i) fence.broken();
     }
   }
 }
 
+/** Users that are not in memory, and the rows that wait for their numbers. */
+class Missing {
+  readonly #table = new HashTable();
+  #hashes = new Uint32Array(WORDS * 1_024);
+  count = 0;
+  readonly rows: number[] = [];
+  /** Of each row, which of the users. */
+  readonly users: number[] = [];
+
+  /** Of each of them, once. */
+  get hashes(): Uint32Array {
+    return this.#hashes.subarray(0, this.count * WORDS);
+  }
+
+  add(row: number, k0: number, k1: number, k2: number, k3: number): void {
+    this.rows.push(row);
+    const slot = this.#table.find(k0, k1, k2, k3);
+    if (slot >= 0) {
+      this.users.push(this.#table.valueAt(slot));
+      return;
+    }
+    const at = this.count * WORDS;
+    if (at === this.#hashes.length) {
+      const larger = new Uint32Array(at * 2);
+      larger.set(this.#hashes);
+      this.#hashes = larger;
+    }
+    this.#hashes[at] = k0;
+    this.#hashes[at + 1] = k1;
+    this.#hashes[at + 2] = k2;
+    this.#hashes[at + 3] = k3;
+    this.#table.add(k0, k1, k2, k3, this.count, 0);
+    this.users.push(this.count);
+    this.count += 1;
+  }
+}
+
+function slotOf(table: HashTable, hashes: Uint32Array, at: number): number {
+  return table.find(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0);
+}
+
 /** Hashes as the right side of an IN. */
 function fixedStrings(hashes: Uint32Array): string {
-  return `SELECT toFixedString(substring(${hexOf(hashes)}, number * 16 + 1, 16), 16) FROM numbers(${hashes.length / WORDS})`;
+  return `SELECT toFixedString(substring(${quoteBytes(hashes)}, number * 16 + 1, 16), 16) FROM numbers(${hashes.length / WORDS})`;
 }
 
 /** An INSERT … SELECT of so many rows is one part. */
