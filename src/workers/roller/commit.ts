@@ -5,7 +5,7 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { DELTA_COLUMNS, type Deltas, type GenerationOf, type Hour } from './deltas.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
-import { quoteText, READ_SETTINGS } from './rows.js';
+import { quoteBytes, quoteText, READ_SETTINGS } from './rows.js';
 import { oneBlock } from './user-numbers.js';
 
 /**
@@ -54,13 +54,30 @@ function isAmong(hours: readonly Hour[]): string {
     for (const { hour } of hours) [least, most] = [Math.min(least, hour), Math.max(most, hour)];
     return `bucket BETWEEN ${least} AND ${most}`;
   }
-  const keys = new Set<string>();
+  // As numbers, in bytes: a thousand tuples in SQL take longer to parse than the rest of the statement takes to run.
+  const names = new Map([['', 0]]);
+  const channels = new Map([['', 0]]);
+  const keys = new Set<number>();
   for (const { eventName, channel, hour } of hours) {
-    for (const name of ['', eventName]) {
-      for (const of of ['', channel]) keys.add(`(${quoteText(name)}, ${quoteText(of)}, ${hour})`);
-    }
+    const [name, of] = [numberOf(names, eventName), numberOf(channels, channel)];
+    for (const pair of [0, name, of * 2 ** 16, of * 2 ** 16 + name]) keys.add(hour * 2 ** 32 + pair);
   }
-  return `(event_name, channel, bucket) IN (${[...keys].join(', ')})`;
+  const words = Uint32Array.from([...keys].flatMap((key) => [key % 2 ** 32, Math.floor(key / 2 ** 32)]));
+  const list = (of: ReadonlyMap<string, number>): string => `[${[...of.keys()].map(quoteText).join(', ')}]`;
+  return `(event_name, channel, bucket) IN (
+    SELECT arrayElement(${list(names)}, bitAnd(key, 65535) + 1), arrayElement(${list(channels)}, bitAnd(bitShiftRight(key, 16), 65535) + 1),
+      toUInt32(bitShiftRight(key, 32))
+    FROM (SELECT reinterpretAsUInt64(substring(${quoteBytes(words)}, number * 8 + 1, 8)) AS key FROM numbers(${keys.size})))`;
+}
+
+/** The number of a text, which is given to it where it has none: at most HOURS_NAMED_MAX. */
+function numberOf(numbers: Map<string, number>, text: string): number {
+  let number = numbers.get(text);
+  if (number === undefined) {
+    number = numbers.size;
+    numbers.set(text, number);
+  }
+  return number;
 }
 
 /** SQL of the row that counts a commit, with COLUMNS. */

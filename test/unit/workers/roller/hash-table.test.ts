@@ -60,3 +60,16 @@ test('two generations are remembered, and what is found in the older one is reme
   assert.ok(!memory.find(2_000, 0, 0, 0), 'not found again, hence dropped');
   assert.ok(memory.find(1_000, 0, 0, 0), 'found again, hence kept');
 });
+
+test('a table that is cleared has nothing, and is filled anew', () => {
+  const table = HashTable.for(5_000);
+  const { slots } = table;
+  for (const value of [1, 2]) {
+    for (let i = 0; i < 5_000; i += 1) table.add(i, 0, 0, 0, value, 0);
+    assert.equal(table.slots, slots);
+    assert.equal(table.valueAt(table.find(4_999, 0, 0, 0)), value);
+    table.clear();
+    assert.equal(table.size, 0);
+    for (let i = 0; i < 5_000; i += 1) assert.ok(table.find(i, 0, 0, 0) < 0);
+  }
+});
