@@ -311,10 +311,8 @@ export class Roller {
     if (whole) this.#ledgerReadWholeAt = now;
   }
 
-  /**
-   * All that is pending is read to the end in one statement where it fits: a row of it that was replaced meanwhile is then found
-   * where it was received again. Where it is too much, the oldest is counted by itself, and is noted with the rest.
-   */
+  // All that is pending is read to the end in one statement where it fits: a row of it that was replaced meanwhile is then found
+  // where it was received again. Where it is too much, the oldest is counted by itself, and is noted with the rest.
   async #rollNext(): Promise<boolean> {
     const { client, database, signal } = this.#options;
     const { windowRows } = this.#limits;
