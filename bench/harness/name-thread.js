@@ -13,6 +13,7 @@ const NAMES = {
   'log-worker.js': 'log',
   'ship-worker.js': 'shipper',
   'roll-worker.js': 'roller',
+  'cells-worker.js': 'cells',
   'worker.js': 'encoder',
 };
 /** The kernel keeps no more of a name. */
