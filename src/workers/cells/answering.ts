@@ -3,7 +3,7 @@ import type { CellsMiss } from '../../shared/cells.js';
 import type { MetricsQuestion } from '../../shared/metrics/parameters.js';
 import type { MetricsRow } from '../../shared/metrics/statement.js';
 import { type Need, needsOf, Sum } from './answer.js';
-import { loadBounds, loadEvents, type LoadLimits, loadUsers, type Wanted } from './load.js';
+import { loadBounds, loadCells, type LoadLimits, type Wanted } from './load.js';
 import type { CellMirror, Loaded } from './mirror.js';
 
 /**
@@ -159,8 +159,9 @@ export class Answering {
     const users = still.filter(({ key }) => !key.events);
     const events = still.filter(({ key }) => key.events);
     return (
-      (users.length === 0 || (await this.#install(() => loadUsers(client, database, users, limits, until)))) &&
-      (events.length === 0 || (await this.#install(() => loadEvents(client, database, events, limits, until))))
+      (users.length === 0 || (await this.#install(() => loadCells(client, database, users, 'users', limits, until)))) &&
+      (events.length === 0 ||
+        (await this.#install(() => loadCells(client, database, events, 'entries', limits, until))))
     );
   }
 

@@ -42,40 +42,26 @@ function settingsOf({ bytesMax, timeoutMs }: LoadLimits): ClickHouseSettings {
   };
 }
 
-/** Cells with users. Those of minutes with their events are another statement's. */
-export async function loadUsers(
+/** Cells with their users, or minutes with their `entries`: all that is wanted is of one kind. */
+export async function loadCells(
   client: ClickHouseClient,
   database: string,
   wanted: readonly Wanted[],
+  column: 'users' | 'entries',
   limits: LoadLimits,
   signal: AbortSignal,
 ): Promise<Loaded> {
-  const query = statement(database, wanted, 'users');
+  const query = statement(database, wanted, column);
   const target = new Target(wanted);
   const reader = new BinaryReader(await readBinary(client, query, signal, settingsOf(limits)));
   while (!reader.done) {
     const row = readHead(reader);
-    const add = readState(reader);
-    for (const { unit, eventName, channel } of target.placesOf(row)) unit.addUsers(eventName, channel, row.total, add);
-  }
-  return target.loaded();
-}
-
-export async function loadEvents(
-  client: ClickHouseClient,
-  database: string,
-  wanted: readonly Wanted[],
-  limits: LoadLimits,
-  signal: AbortSignal,
-): Promise<Loaded> {
-  const query = statement(database, wanted, 'entries');
-  const target = new Target(wanted);
-  const reader = new BinaryReader(await readBinary(client, query, signal, settingsOf(limits)));
-  while (!reader.done) {
-    const row = readHead(reader);
-    const entries: number[] = [];
-    for (let left = reader.varint(); left > 0; left -= 1) entries.push(reader.int64());
-    for (const { unit, eventName, channel } of target.placesOf(row)) unit.addEntries(eventName, channel, entries);
+    const add = column === 'users' ? readState(reader) : undefined;
+    const entries = column === 'entries' ? readEntries(reader) : [];
+    for (const { unit, eventName, channel } of target.placesOf(row)) {
+      if (add === undefined) unit.addEntries(eventName, channel, entries);
+      else unit.addUsers(eventName, channel, row.total, add);
+    }
   }
   return target.loaded();
 }
@@ -135,6 +121,12 @@ function readHead(reader: BinaryReader): Head {
     total: reader.int64(),
     commits: reader.int64(),
   };
+}
+
+function readEntries(reader: BinaryReader): number[] {
+  const entries: number[] = [];
+  for (let left = reader.varint(); left > 0; left -= 1) entries.push(reader.int64());
+  return entries;
 }
 
 /** The state of a groupBitmap, as what adds it to a set. */
