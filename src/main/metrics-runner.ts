@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { classifyQueryFailure, QueryHangs } from '../shared/clickhouse/query-failure.js';
 import { RequestError } from '../shared/errors.js';
-import { type MetricsAnswer, readMetricsAnswer } from '../shared/metrics/answer.js';
+import { metricsAnswerText } from '../shared/metrics/answer.js';
 import {
   type ExceptionRow,
   Exceptions,
@@ -59,8 +59,8 @@ interface CellsSource {
   ask(question: MetricsQuestion, asOf: number, timeoutMs: number): Promise<CellsAnswer | CellsMiss>;
 }
 
-/** An answer, or its JSON text. */
-type Answered = MetricsAnswer | Uint8Array;
+/** JSON text, in UTF-8. */
+type MetricsAnswer = Uint8Array;
 
 /** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
 const HANG_GRACE_MS = 1_000;
@@ -98,7 +98,7 @@ export class MetricsRunner {
     });
   }
 
-  async ask(question: MetricsQuestion, stop: AbortSignal): Promise<Answered> {
+  async ask(question: MetricsQuestion, stop: AbortSignal): Promise<MetricsAnswer> {
     const { timeoutMs } = this.#sources;
     const overdue = AbortSignal.timeout(timeoutMs + HANG_GRACE_MS);
     const end = performance.now() + timeoutMs;
@@ -112,7 +112,7 @@ export class MetricsRunner {
     }
   }
 
-  async #answer(ask: Ask): Promise<Answered> {
+  async #answer(ask: Ask): Promise<MetricsAnswer> {
     const { reads, ends } = planQuestion(ask.question, false);
     if (reads.length + ends.length === 0) return await this.#fromRaw(ask, 'empty');
     if (this.#sources.rollups() === 'behind' || !(await this.#overtake())) return await this.#fromRaw(ask, 'behind');
@@ -141,7 +141,7 @@ export class MetricsRunner {
     const asOf = this.#asOfRaw(reason);
     const rows = await this.#select(buildRawStatement(database, ask.question, ask.limits()), ask.signal);
     tally.answeredFromRaw(reason);
-    return readMetricsAnswer(ask.question, rows, asOf);
+    return Buffer.from(metricsAnswerText(ask.question, rows, asOf));
   }
 
   /** Other questions may be answered from rollups at the same time: an `as_of` that those have not reached would be news to them. */
@@ -168,7 +168,7 @@ export class MetricsRunner {
     ask: Ask,
     { rebuilt, checkName }: RollupReading,
     exceptions: Exceptions,
-  ): Promise<Uint8Array | 'changed' | undefined> {
+  ): Promise<MetricsAnswer | 'changed' | undefined> {
     const { cells, asOfRolled, tally } = this.#sources;
     if (cells === undefined || rebuilt.length > 0 || checkName) return undefined;
     const asked = cells.ask(ask.question, asOfRolled(), ask.limits().timeoutMs);
@@ -200,7 +200,7 @@ export class MetricsRunner {
     if (fingerprint !== exceptions.fingerprint) return 'changed';
     if (isRolled !== 1) return 'names';
     tally.answeredFromRollups();
-    return readMetricsAnswer(question, rows, asOf);
+    return Buffer.from(metricsAnswerText(question, rows, asOf));
   }
 
   async #loadExceptions({ limits, signal }: Ask): Promise<Exceptions> {

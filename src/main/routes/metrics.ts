@@ -80,8 +80,7 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
         const question = clampQuestion(parseMetricsQuestion(rawQuery), retentionEdgeS(deps.retentionDays, Date.now()));
         const answer = await gate.run(stop.signal, () => runner.ask(question, stop.signal));
         failures.none();
-        if (!gone)
-          send(res, { status: 200, body: answer instanceof Uint8Array ? answer : JSON.stringify(answer), headOnly });
+        if (!gone) send(res, { status: 200, body: answer, headOnly });
       } catch (error) {
         if (gone) return;
         const why: unknown = stop.signal.aborted ? stop.signal.reason : error;

@@ -2,7 +2,9 @@ import {
   type CursorValue,
   type Dimension,
   groupMembers,
+  isTime,
   type MetricsQuestion,
+  type SortKey,
   sortKeys,
 } from '../../shared/metrics/parameters.js';
 import { BUCKET_MS, type CellRead, type Level, type Plan, type TimeRange } from '../../shared/metrics/plan.js';
@@ -59,17 +61,23 @@ function keyOf({ eventName, channel, groupBy }: MetricsQuestion, level: Level, e
 }
 
 interface Group {
-  readonly values: readonly CursorValue[];
+  readonly first: CursorValue;
+  readonly second: CursorValue;
   total: number;
-  readonly users: UserSet[];
+  readonly users: UserSet;
+  /** The sets of its other cells; most groups have one. */
+  more: UserSet[] | undefined;
 }
 
 /** Adds up what a question needs; what it needs must be there. */
 export class Sum {
   readonly #question: MetricsQuestion;
   readonly #members: readonly Dimension[];
-  /** By the first value and the second. */
+  /** By the first value and the second; where the question has no such member, 0. */
   readonly #groups = new Map<CursorValue, Map<CursorValue, Group>>();
+  /** Where the last group was found: the cells of an hour come one after the other. */
+  #lastValue: CursorValue | undefined;
+  #last = new Map<CursorValue, Group>();
 
   constructor(question: MetricsQuestion) {
     this.#question = question;
@@ -78,89 +86,128 @@ export class Sum {
 
   add({ key, within }: Need, bucket: number, unit: Unit): void {
     const { channel } = this.#question;
+    const [first, second] = this.#members;
+    const ms = bucket * BUCKET_MS[key.level];
+    // Of a bucket, not of each cell in it.
+    const firstTime = first === undefined ? 0 : timeOf(first, ms);
+    const secondTime = second === undefined ? 0 : timeOf(second, ms);
     for (const cell of unit.cells) {
       if (channel !== undefined && cell.channel !== channel) continue;
-      if (within !== undefined) this.#addEvents(cell, bucket, within);
-      else if (cell.users !== undefined) this.#addTo(cell, key.level, bucket, cell.total, cell.users);
+      const { total, users } = within === undefined ? cell : eventsWithin(cell, ms, within);
+      if (users === undefined) continue;
+      this.#addTo(firstTime ?? nameOf(first, cell), secondTime ?? nameOf(second, cell), total, users);
     }
   }
 
   /** The rows of the answer as a statement would give them: behind the cursor, in order, one more than a page. */
   rows(): MetricsRow[] {
-    if (this.#members.length > 0) return this.#page().map((group) => [...group.values, group.total, countOf(group)]);
-    const [all] = this.#all();
+    const { length } = this.#members;
+    if (length === 2) return this.#page().map((group) => [group.first, group.second, group.total, countOf(group)]);
+    if (length === 1) return this.#page().map((group) => [group.first, group.total, countOf(group)]);
+    const [all] = this.#groups.get(0)?.values() ?? [];
     return [all === undefined ? [0, 0] : [all.total, countOf(all)]];
   }
 
-  #addEvents(cell: Cell, minute: number, { fromMs, toMs }: TimeRange): void {
-    const users = new UserSet();
-    let total = 0;
-    for (const entry of cell.entries ?? []) {
-      const atMs = minute * BUCKET_MS[1] + Math.floor(entry / 2 ** 32) * 1000;
-      if (atMs < fromMs || atMs >= toMs) continue;
-      users.add(entry >>> 0);
-      total += 1;
+  #addTo(first: CursorValue, second: CursorValue, total: number, users: UserSet): void {
+    if (first !== this.#lastValue) {
+      let groups = this.#groups.get(first);
+      if (groups === undefined) this.#groups.set(first, (groups = new Map<CursorValue, Group>()));
+      this.#lastValue = first;
+      this.#last = groups;
     }
-    if (total > 0) this.#addTo(cell, 1, minute, total, users);
-  }
-
-  #addTo(cell: Cell, level: Level, bucket: number, total: number, users: UserSet): void {
-    const [first, second] = this.#members;
-    const g0 = first === undefined ? 0 : valueOf(first, cell, level, bucket);
-    const g1 = second === undefined ? 0 : valueOf(second, cell, level, bucket);
-    let groups = this.#groups.get(g0);
-    if (groups === undefined) this.#groups.set(g0, (groups = new Map<CursorValue, Group>()));
-    const group = groups.get(g1);
+    const group = this.#last.get(second);
     if (group === undefined) {
-      groups.set(g1, { values: [g0, g1].slice(0, this.#members.length), total, users: [users] });
+      this.#last.set(second, { first, second, total, users, more: undefined });
       return;
     }
     group.total += total;
-    group.users.push(users);
-  }
-
-  #all(): Group[] {
-    return [...this.#groups.values()].flatMap((groups) => [...groups.values()]);
+    if (group.more === undefined) group.more = [users];
+    else group.more.push(users);
   }
 
   #page(): Group[] {
-    const { after, limit } = this.#question;
-    const keys = sortKeys(this.#question.groupBy);
-    const indexes = keys.map((key) => (key === 'total' ? -1 : this.#members.indexOf(key)));
-    const valueAt = ({ values, total }: Group, at: number): CursorValue => {
-      const index = indexes[at] ?? -1;
-      return index === -1 ? total : (values[index] ?? '');
-    };
-    const order = (group: Group, valueOfOther: (at: number) => CursorValue): number => {
-      for (let at = 0; at < indexes.length; at += 1) {
-        const difference = compare(valueAt(group, at), valueOfOther(at));
-        if (difference !== 0) return indexes[at] === -1 ? -difference : difference;
-      }
-      return 0;
-    };
-    // What was counted and taken out again leaves a cell of nothing.
-    const groups = this.#all().filter(
-      (group) => group.total > 0 && (after === undefined || order(group, (at) => after[at] ?? '') > 0),
-    );
-    groups.sort((a, b) => order(a, (at) => valueAt(b, at)));
-    return groups.slice(0, limit + 1);
+    const { after, limit, groupBy } = this.#question;
+    const keys = sortKeys(groupBy).map((key) => valueReader(key, this.#members));
+    const page: Group[] = [];
+    for (const groups of this.#inOrderOfTime()) {
+      if (page.length > limit) break;
+      // What was counted and taken out again leaves a cell of nothing.
+      const some = groups.filter((group) => group.total > 0 && (after === undefined || isBehind(group, after, keys)));
+      if (some.length > 1) some.sort((a, b) => orderOf(a, b, keys));
+      for (const group of some) page.push(group);
+    }
+    return page.slice(0, limit + 1);
   }
+
+  /** Groups that are to be sorted among each other: where a time comes first, those of one hour or day, or else all. */
+  #inOrderOfTime(): Group[][] {
+    const [first] = this.#members;
+    if (first === undefined || !isTime(first))
+      return [[...this.#groups.values()].flatMap((groups) => [...groups.values()])];
+    const inOrder = [...this.#groups].toSorted(([a], [b]) => Number(a) - Number(b));
+    return inOrder.map(([, groups]) => [...groups.values()]);
+  }
+}
+
+/** A step of the order of groups. */
+interface OrderKey {
+  readonly of: (group: Group) => CursorValue;
+  /** The largest comes first. */
+  readonly isDown: boolean;
+}
+
+function valueReader(key: SortKey, [first]: readonly Dimension[]): OrderKey {
+  if (key === 'total') return { of: ({ total }) => total, isDown: true };
+  return { of: key === first ? (group) => group.first : (group) => group.second, isDown: false };
+}
+
+function orderOf(a: Group, b: Group, keys: readonly OrderKey[]): number {
+  for (const { of, isDown } of keys) {
+    const difference = compare(of(a), of(b));
+    if (difference !== 0) return isDown ? -difference : difference;
+  }
+  return 0;
+}
+
+/** Whether it comes behind where the page before ended. */
+function isBehind(group: Group, after: readonly CursorValue[], keys: readonly OrderKey[]): boolean {
+  for (const [at, { of, isDown }] of keys.entries()) {
+    const difference = compare(of(group), after[at] ?? '');
+    if (difference !== 0) return isDown ? difference < 0 : difference > 0;
+  }
+  return false;
+}
+
+/** Of a minute's events, those that are within. */
+function eventsWithin(cell: Cell, minuteMs: number, { fromMs, toMs }: TimeRange): Pick<Cell, 'total' | 'users'> {
+  const users = new UserSet();
+  let total = 0;
+  for (const entry of cell.entries ?? []) {
+    const atMs = minuteMs + Math.floor(entry / 2 ** 32) * 1000;
+    if (atMs < fromMs || atMs >= toMs) continue;
+    users.add(entry >>> 0);
+    total += 1;
+  }
+  return { total, users: total > 0 ? users : undefined };
 }
 
 const union = new UserUnion();
 
-function countOf({ users }: Group): number {
-  const [first] = users;
-  if (users.length === 1 && first !== undefined) return first.size;
+function countOf({ users, more }: Group): number {
+  if (more === undefined) return users.size;
   union.begin();
-  for (const set of users) union.add(set);
+  union.add(users);
+  for (const set of more) union.add(set);
   return union.size;
 }
 
-function valueOf(dimension: Dimension, cell: Cell, level: Level, bucket: number): CursorValue {
-  if (dimension === 'channel') return cell.channel;
-  if (dimension === 'event_name') return cell.eventName;
-  return Math.floor((bucket * BUCKET_MS[level]) / TIME_BUCKET_MS[dimension]);
+/** The number of the hour or day; undefined where it is a name that counts. */
+function timeOf(dimension: Dimension, ms: number): number | undefined {
+  return isTime(dimension) ? Math.floor(ms / TIME_BUCKET_MS[dimension]) : undefined;
+}
+
+function nameOf(dimension: Dimension | undefined, { channel, eventName }: Cell): string {
+  return dimension === 'channel' ? channel : eventName;
 }
 
 /** Numbers as such, names by their bytes, as ClickHouse has it. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Fence } from './fence.js';
@@ -37,7 +38,7 @@ export class UserNumbers {
     return this.#known.bytes;
   }
 
-  /** Users that have a number. */
+  /** Numbers that were given: nearly all of them to users. */
   get count(): number {
     return this.#next;
   }
@@ -101,10 +102,7 @@ export class UserNumbers {
         numbers[user] = NO_NUMBER;
       }
     }
-    if (next > first) {
-      await this.#give(fresh.subarray(0, (next - first) * WORDS), first);
-      this.#next = next;
-    }
+    if (next > first) this.#next = await this.#give(fresh.subarray(0, (next - first) * WORDS), first);
     for (let user = 0; user < numbers.length; user += 1) {
       const number = numbers[user] ?? NO_NUMBER;
       const at = user * WORDS;
@@ -125,25 +123,27 @@ export class UserNumbers {
     return found;
   }
 
-  async #give(hashes: Uint32Array, first: number): Promise<void> {
+  /**
+   * Gives these users the numbers from `first` on, and the one behind them to nobody: a mark, drawn at random, that tells whether this
+   * INSERT took place. Its token is that of any INSERT that begins with the same number; a roller that was quicker gave them
+   * to its own users. A block is there as a whole or not at all, so that one row says it for all. Returns the next number.
+   */
+  async #give(hashes: Uint32Array, first: number): Promise<number> {
     const { client, database, signal, fence } = this.#options;
     const table = tableName(database, 'rollup_users');
-    const count = hashes.length / WORDS;
+    const count = hashes.length / WORDS + 1;
+    const mark = randomBytes(4 * WORDS);
+    const rows = Buffer.concat([Buffer.from(hashes.buffer, hashes.byteOffset, hashes.byteLength), mark]);
     await client.command({
       query: `INSERT INTO ${table} (hash, uid)
-        SELECT toFixedString(substring(${quoteBytes(hashes)}, number * 16 + 1, 16), 16), toUInt32(${first} + number)
+        SELECT toFixedString(substring(${quoteBytes(rows)}, number * 16 + 1, 16), 16), toUInt32(${first} + number)
         FROM numbers(${count}) WHERE ${fence.condition()}`,
       abort_signal: signal,
       clickhouse_settings: { ...READ_SETTINGS, ...oneBlock(count), insert_deduplication_token: `users-from-${first}` },
     });
-    // Its token is that of any INSERT which begins with this number. A roller that was quicker gave them to its own users: they may
-    // begin as ours do and go on otherwise.
-    const given = await this.#ask(hashes);
-    for (let i = 0; i < count; i += 1) {
-      const at = i * WORDS;
-      const slot = slotOf(given, hashes, at);
-      if (slot < 0 || given.valueAt(slot) !== first + i) fence.broken();
-    }
+    const query = `SELECT count() = 1 FROM ${table} WHERE hash = unhex('${mark.toString('hex')}') FORMAT RowBinary`;
+    if (new BinaryReader(await readBinary(client, query, signal)).uint8() !== 1) fence.broken();
+    return first + count;
   }
 }
 
