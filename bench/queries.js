@@ -33,7 +33,8 @@ async function measureAll(service, dataDir, dataset, list, options) {
   const { clickhouse } = service;
   const distinct = await refreshCopies(clickhouse, dataset);
   const rollup = await waitForRollups(service, distinct);
-  const systems = [penstock(service), plain(clickhouse, { final: false }), plain(clickhouse, { final: true })];
+  const systems = [penstock(service)];
+  if (!options.alone) systems.push(plain(clickhouse, { final: false }), plain(clickhouse, { final: true }));
   const right = truth(clickhouse);
   let postgres;
   try {

@@ -18,6 +18,7 @@ const OPTIONS = {
 };
 
 const FLAGS = {
+  alone: 'Penstock only: beside many rows the plain design takes hours',
   postgres: 'PostgreSQL beside, from the Debian package, with the same rows and an index on (event_name, ts)',
 };
 
@@ -67,6 +68,7 @@ export function readOptions(args) {
     runs: whole('runs', 1, 10_000),
     seconds: numberOf('seconds', given.seconds, 0.1, 3_600),
     only: given.only,
+    alone: given.alone,
     postgres: given.postgres,
     liveRate: given.live === undefined ? 0 : whole('live', 1, 1_000_000),
     liveSeconds: numberOf('live-seconds', given['live-seconds'], 0.5, 3_600),
