@@ -97,14 +97,13 @@ DROP TABLE IF EXISTS {database}.segments SYNC;
 
 -- version 3: rollups (up)
 -- Exact totals and unique users by event name, channel and bucket of time, kept up to date by the roller (docs/decisions/0008-rollups.md).
--- Several rows with one key add up: totals and uniques by sum, users by union. Whoever reads them groups them.
+-- Several rows with one key add up: totals by sum, users by union. Whoever reads them groups them.
 --
 -- entries (minutes only): each event of the cell, second of the minute << 32 | number of its user, for ranges that begin or end
 -- within a minute.
 -- rollup: level 0 is the roller's own count of its commits; 1 minute, 2 hour, 3 day, 4 five days (bucket: how many since 1970); 5 says in
 -- which generation a rebuilt day counts from that commit on.
--- event_name '' is all events (not by minute), channel '' all channels (likewise). uniques is kept for hours only, where
--- rows of one key add up to the exact number of users in users. generation: which rebuild of its day (0: none) the row belongs to;
+-- event_name '' is all events (not by minute), channel '' all channels (likewise). generation: which rebuild of its day (0: none) the row belongs to;
 -- rollup_exceptions says which one counts. Not partitioned: one INSERT must be one part, so that it is there as a whole or not at all.
 --
 -- index_granularity_bytes: a day's bitmap is tens of kilobytes; a granule of thousands of them would be read for one.
@@ -117,7 +116,6 @@ CREATE TABLE IF NOT EXISTS {database}.rollup
     bucket     UInt32,
     generation UInt64,
     total      SimpleAggregateFunction(sum, Int64),
-    uniques    SimpleAggregateFunction(sum, Int64),
     commits    SimpleAggregateFunction(max, UInt64),
     users      AggregateFunction(groupBitmap, UInt32),
     entries    SimpleAggregateFunction(groupArrayArray, Array(UInt64))

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { after, before, test } from 'node:test';
 import { BinaryReader, readBinary } from '../../src/workers/roller/rows.js';
+import { sortUnique, writeBitmapState } from '../../src/workers/roller/bitmap-state.js';
+import { RowBinaryWriter } from '../../src/workers/roller/row-binary-writer.js';
 import { UserSet } from '../../src/workers/cells/user-set.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 
-/** Sets as ClickHouse writes them are read as what ClickHouse says is in them. */
+/** Sets as ClickHouse writes them are read as what ClickHouse says is in them, and the other way round. */
 
 let clickhouse: TestClickHouse;
 before(async () => {
@@ -61,4 +65,39 @@ test('sets in the portable form are read as ClickHouse has them', async () => {
     mixed.addPortable(bytes);
     assert.equal(mixed.size, new Set([...others, ...users]).size, name);
   }
+});
+
+test('sets that are written here are what ClickHouse reads', async () => {
+  const { client } = clickhouse;
+  const { signal } = new AbortController();
+  const writer = new RowBinaryWriter();
+  const shapes = [...SHAPES, ['none', 'number', 0], ['one', '7', 1], ['thirty-two', 'number * 100000', 32]] as const;
+  const sets: Uint32Array[] = [];
+  for (const [name, number, count] of shapes) {
+    const listed = await readBinary(client, `SELECT toUInt32(${number}) FROM numbers(${count}) FORMAT RowBinary`, signal);
+    const users = new Uint32Array(listed.buffer.slice(listed.byteOffset, listed.byteOffset + listed.length));
+    const right = new Set(users);
+    const unique = sortUnique(users, users.length);
+    assert.equal(unique, right.size, name);
+    writeBitmapState(writer, users, unique);
+    sets.push(users.slice(0, unique));
+  }
+  const table = `${await clickhouse.newDatabase()}.sets`;
+  await client.command({
+    query: `CREATE TABLE ${table} (set AggregateFunction(groupBitmap, UInt32)) ENGINE = Memory`,
+  });
+  const { stream } = await client.exec({
+    query: `INSERT INTO ${table} FORMAT RowBinary`,
+    values: Readable.from([writer.bytes()], { objectMode: false }),
+  });
+  await finished(stream.resume());
+  // As sets, and put together.
+  const read = new BinaryReader(
+    await readBinary(client, `SELECT arraySort(bitmapToArray(set)) FROM ${table} FORMAT RowBinary`, signal),
+  );
+  for (const [index, [name]] of shapes.entries())
+    assert.deepEqual(read.words(read.varint()), sets[index], name);
+  assert.ok(read.done);
+  const united = await readBinary(client, `SELECT toInt64(groupBitmapMerge(set)) FROM ${table} FORMAT RowBinary`, signal);
+  assert.equal(new BinaryReader(united).int64(), new Set(sets.flatMap((set) => [...set])).size);
 });

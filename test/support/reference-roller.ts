@@ -31,11 +31,11 @@ export class ReferenceRoller {
       `arrayMap(x -> (${level}, if(x % 2 = 0, event_name, ''), if(x < 2, channel, ''), intDiv(ms, ${ms})), range(4))`;
     await this.#command(`
       INSERT INTO ${this.#table('rollup')}
-      SELECT cell.1, cell.2, cell.3, toUInt32(cell.4), if(cell.1 = 4, 0, ${generation}), sum(events), if(cell.1 = 2, countIf(is_first), 0), 0,
+      SELECT cell.1, cell.2, cell.3, toUInt32(cell.4), if(cell.1 = 4, 0, ${generation}), sum(events), 0,
         groupBitmapState(uid),
         if(cell.1 = 1, groupArrayArray(arrayMap(second -> bitOr(bitShiftLeft(toUInt64(second), 32), toUInt64(uid)), seconds)), [])
       FROM (
-        SELECT cell, commit, uid, count() AS events, groupArray(intDiv(ms % 60000, 1000)) AS seconds, commit = min(commit) OVER (PARTITION BY cell, uid) AS is_first
+        SELECT cell, commit, uid, count() AS events, groupArray(intDiv(ms % 60000, 1000)) AS seconds
         FROM (
           SELECT arrayJoin(arrayConcat([(1, event_name, channel, intDiv(ms, 60000))],
               ${withAll(2, 3_600_000)}, ${withAll(3, 86_400_000)}, ${withAll(4, 5 * 86_400_000)})) AS cell, commit, uid, ms

@@ -70,7 +70,7 @@ export function buildRollupStatement(
   const groups = groupColumns(groupMembers(question.groupBy));
   const source = new Source(database, question, reading, parameters);
   const lines = [`SELECT ${[...groups, 'total', 'users', ...verdicts(database, question, reading)].join(', ')}`];
-  lines.push(`FROM (`, source.counts().join('\nUNION ALL\n'), `)`);
+  lines.push(`FROM (`, source.counts(), `)`);
   if (groups.length > 0) {
     const { behindCursor, order } = pageOf(question, parameters);
     // What was counted and taken out again leaves a cell of nothing.
@@ -112,7 +112,7 @@ function verdicts(database: string, { eventName }: MetricsQuestion, { checkName 
   return [`${fingerprintExpression(database)} AS exceptions`, `${known} AS known`];
 }
 
-/** What is counted: SELECTs of `g0`, `g1`, `total` and `users`, no group in two of them. */
+/** What is counted: a SELECT of `g0`, `g1`, `total` and `users`. */
 class Source {
   readonly #database: string;
   readonly #question: MetricsQuestion;
@@ -135,39 +135,24 @@ class Source {
     parameters['rebuilt'] = rebuilt.map((of) => new TupleParam([of.eventName, of.day, BigInt(of.generation)]));
   }
 
-  counts(): string[] {
+  counts(): string {
     const { reads, ends } = this.#reading.plan;
-    if (!this.#question.groupBy.includes('hour')) return [this.#union(reads, ends)];
-    // A group that is one whole hour is one cell, and has its number of users beside it: no bitmap is read.
-    const whole = reads.filter(({ level }) => level === 2);
-    const parts = reads.filter(({ level }) => level === 1);
-    return [
-      ...(whole.length > 0 ? [this.#aggregate('toUInt64(sum(uniques))', this.#cells(whole, 'uniques'))] : []),
-      ...(parts.length + ends.length > 0 ? [this.#union(parts, ends)] : []),
-    ];
-  }
-
-  #union(reads: readonly CellRead[], ends: readonly TimeRange[]): string {
     const from = [
-      ...(reads.length > 0 ? [this.#cells(reads, 'users AS bitmap')] : []),
+      ...(reads.length > 0 ? [this.#cells(reads)] : []),
       ...(ends.length > 0 ? [this.#ends(ends)] : []),
     ].join('\nUNION ALL\n');
-    return this.#aggregate('groupBitmapMerge(bitmap)', from);
-  }
-
-  #aggregate(users: string, from: string): string {
     const groups = groupColumns(this.#members);
     const by = groups.length === 0 ? '' : `\nGROUP BY ${groups.join(', ')}`;
-    return `SELECT ${[...groups, 'sum(events) AS total', `${users} AS users`].join(', ')}\nFROM (\n${from}\n)${by}`;
+    return `SELECT ${[...groups, 'sum(events) AS total', 'groupBitmapMerge(bitmap) AS users'].join(', ')}\nFROM (\n${from}\n)${by}`;
   }
 
   /** One scan for all levels. */
-  #cells(reads: readonly CellRead[], users: string): string {
+  #cells(reads: readonly CellRead[]): string {
     const columns = this.#members.map((dimension, index) => `${cellExpression(dimension, reads)} AS g${index}`);
     const levels = [...new Set(reads.map(({ level }) => level))].toSorted((a, b) => b - a);
     const conditions = levels.map((level) => this.#level(level, reads));
     return [
-      `SELECT ${[...columns, 'total AS events', users].join(', ')}`,
+      `SELECT ${[...columns, 'total AS events', 'users AS bitmap'].join(', ')}`,
       `FROM ${tableName(this.#database, 'rollup')}`,
       `WHERE (${conditions.join('\n  OR ')})`,
       `  AND ${this.#generations()}`,

@@ -57,7 +57,7 @@ async function rebuildName(
   for (const chunk of await chunksOf(client, database, range, signal)) {
     const deltas = await counting.countRange(chunk.range, generationOf);
     await counting.noteKeys(deltas);
-    await commit(client, database, fence, commitStatement(database, deltas, generationOf, fence, false), signal);
+    await commit(client, database, fence, commitStatement(deltas, generationOf, fence, false), signal);
   }
 }
 
@@ -76,18 +76,18 @@ async function rebuildAllNames(
     generations.size === 0
       ? 'generation = 0'
       : `generation = transform(event_name::String, [${names}], [${[...generations.values()].join(', ')}]::Array(UInt64), 0::UInt64)`;
-  const cells = (level: number, buckets: string, uniques: string): string =>
-    `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), ${uniques}, toUInt64(0), groupBitmapMergeState(users), emptyArrayUInt64() FROM ${table}
+  const cells = (level: number, buckets: string): string =>
+    `SELECT ${level}, '', channel::String, bucket, toUInt64(${generation}), sum(total), toUInt64(0), groupBitmapMergeState(users), emptyArrayUInt64() FROM ${table}
      WHERE level = ${level} AND event_name != '' AND ${buckets} AND ${isCurrent} GROUP BY channel, bucket`;
   // With the commit that completes them: whoever rolls from now on adds to these cells.
   const current = ['', ...rebuilt].map(
     (name) =>
-      `SELECT ${LEVEL.generation}, ${quoteText(name)}, '', toUInt32(${day}), toUInt64(${generation}), toInt64(0), toInt64(0), toUInt64(0), bitmapBuild(emptyArrayUInt32()), emptyArrayUInt64()`,
+      `SELECT ${LEVEL.generation}, ${quoteText(name)}, '', toUInt32(${day}), toUInt64(${generation}), toInt64(0), toUInt64(0), bitmapBuild(emptyArrayUInt32()), emptyArrayUInt64()`,
   );
   const hours = `bucket >= ${day * HOURS_OF_DAY} AND bucket < ${(day + 1) * HOURS_OF_DAY}`;
   const select = `SELECT * FROM (
-      ${cells(LEVEL.hour, hours, 'toInt64(groupBitmapMerge(users))')}
-      UNION ALL ${cells(LEVEL.day, `bucket = ${day}`, 'toInt64(0)')}
+      ${cells(LEVEL.hour, hours)}
+      UNION ALL ${cells(LEVEL.day, `bucket = ${day}`)}
       UNION ALL ${current.join('\n      UNION ALL ')}
       UNION ALL ${commitRow(fence)}
     ) WHERE ${fence.condition()}`;

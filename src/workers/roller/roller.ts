@@ -369,7 +369,7 @@ export class Roller {
       client,
       database,
       this.#fence,
-      commitStatement(database, deltas, generationOf, this.#fence, true),
+      commitStatement(deltas, generationOf, this.#fence, true),
       signal,
     );
     this.#follower?.added(this.#fence.commits, deltas, generationOf);

@@ -3,16 +3,27 @@ export class RowBinaryWriter {
   #buffer = Buffer.allocUnsafeSlow(64 * 1024);
   #at = 0;
 
+  /** Where the next value goes. */
+  get position(): number {
+    return this.#at;
+  }
+
   /** To be written anew. */
   clear(): void {
     this.#at = 0;
   }
 
-  string(text: string): void {
-    const length = Buffer.byteLength(text);
-    this.length(length);
-    this.#reserve(length);
-    this.#at += this.#buffer.write(text, this.#at);
+  /** What `textBytes` has made, or any other bytes. */
+  raw(bytes: Uint8Array): void {
+    this.#reserve(bytes.length);
+    this.#buffer.set(bytes, this.#at);
+    this.#at += bytes.length;
+  }
+
+  uint8(value: number): void {
+    this.#reserve(1);
+    this.#buffer[this.#at] = value;
+    this.#at += 1;
   }
 
   uint32(value: number): void {
@@ -26,32 +37,36 @@ export class RowBinaryWriter {
     this.#at = this.#buffer.writeInt32LE(Math.floor(value / 2 ** 32), this.#at + 4);
   }
 
-  /** An array whose elements are written later, with `view`: where they go. */
-  array(count: number, elementBytes: number): number {
-    this.length(count);
-    const at = this.#at;
-    this.#reserve(count * elementBytes);
-    this.#at += count * elementBytes;
-    return at;
+  /** Of a string or an array, before its elements. */
+  length(value: number): void {
+    this.#reserve(5);
+    let rest = value;
+    for (; rest >= 0x80; rest = Math.floor(rest / 128)) {
+      this.#buffer[this.#at] = (rest & 0x7f) | 0x80;
+      this.#at += 1;
+    }
+    this.#buffer[this.#at] = rest;
+    this.#at += 1;
   }
 
-  /** What was written, to be filled in. */
-  view(): DataView {
-    return new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#at);
+  /** What stands from `from` to before `to`, once more. */
+  again(from: number, to: number): void {
+    this.#reserve(to - from);
+    this.#buffer.copyWithin(this.#at, from, to);
+    this.#at += to - from;
+  }
+
+  /** Room for so many bytes, to be filled in at once: a view that begins there. */
+  room(bytes: number): DataView {
+    this.#reserve(bytes);
+    const view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset + this.#at, bytes);
+    this.#at += bytes;
+    return view;
   }
 
   /** What was written; valid until the next write. */
   bytes(): Buffer {
     return this.#buffer.subarray(0, this.#at);
-  }
-
-  /** Of a string or an array, before its elements. */
-  length(value: number): void {
-    this.#reserve(5);
-    let rest = value;
-    for (; rest >= 0x80; rest = Math.floor(rest / 128))
-      this.#at = this.#buffer.writeUInt8((rest & 0x7f) | 0x80, this.#at);
-    this.#at = this.#buffer.writeUInt8(rest, this.#at);
   }
 
   #reserve(bytes: number): void {
@@ -60,4 +75,13 @@ export class RowBinaryWriter {
     this.#buffer.copy(larger, 0, 0, this.#at);
     this.#buffer = larger;
   }
+}
+
+/** A string in RowBinary, to be written many times. */
+export function textBytes(text: string): Buffer {
+  const writer = new RowBinaryWriter();
+  const bytes = Buffer.from(text);
+  writer.length(bytes.length);
+  writer.raw(bytes);
+  return Buffer.from(writer.bytes());
 }

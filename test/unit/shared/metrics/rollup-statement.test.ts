@@ -70,18 +70,6 @@ test('cells are of the event and channel that are asked for, of each, or of all'
   }
 });
 
-test('whole hours are answered without a bitmap, the hours at the ends with', () => {
-  const whole = build({ groupBy: ['hour'] }).query;
-  assert.match(whole, /sum\(uniques\)/);
-  assert.doesNotMatch(whole, /bitmap|rollup_users|level = [13]/);
-  const parts = build({ groupBy: ['hour', 'channel'], ...UNALIGNED }).query.split('\nUNION ALL\n');
-  assert.equal(parts.length, 3);
-  assert.match(parts[0] ?? '', /level = 2/);
-  assert.doesNotMatch(parts[0] ?? '', /bitmap/);
-  assert.match(parts[1] ?? '', /level = 1/);
-  assert.doesNotMatch(parts[1] ?? '', /level = 2/);
-});
-
 test('entries are read for ends within a minute only, of the minutes that these lie in', () => {
   assert.doesNotMatch(build({}).query, /entries/);
   const { query, parameters } = build(UNALIGNED);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Deltas } from '../../../../src/workers/roller/deltas.js';
+import { UserSet } from '../../../../src/workers/cells/user-set.js';
 import { BinaryReader } from '../../../../src/workers/roller/rows.js';
 import { tries } from '../../../support/property.js';
 
@@ -15,93 +16,164 @@ interface Event {
 
 const event = fc.record({
   name: fc.constantFrom('view', 'buy'),
-  channel: fc.constantFrom('', 'web'),
+  channel: fc.constantFrom('email', 'web'),
   minute: fc.constantFrom(0, 59, 60, 1_439, 1_440, 29_932_561),
   second: fc.nat(59),
   uid: fc.constantFrom(0, 1, 2 ** 28 - 1),
 });
 
-/** Of each cell its entries, sorted: `name channel minute entry entry …`. */
-function expected(events: readonly Event[]): string[] {
-  const cells = new Map<string, number[]>();
-  for (const { name, channel, minute, second, uid } of events) {
-    const key = `${name} ${channel} ${minute}`;
-    cells.set(key, [...(cells.get(key) ?? []), second * 2 ** 32 + uid]);
+interface Cell {
+  total: number;
+  readonly users: Set<number>;
+  readonly entries: number[];
+}
+
+const HOURS_OF = { 2: 1, 3: 24, 4: 120 } as const;
+
+class Cells {
+  readonly #cells = new Map<string, Cell>();
+
+  at(level: number, name: string, channel: string, bucket: number, generation: number): Cell {
+    const key = [level, name, channel, bucket, generation].join(' ');
+    const cell = this.#cells.get(key) ?? { total: 0, users: new Set(), entries: [] };
+    this.#cells.set(key, cell);
+    return cell;
   }
-  return [...cells].map(([key, entries]) => line(key, entries)).toSorted();
+
+  get lines(): string[] {
+    const numbers = (of: Iterable<number>): string => [...of].toSorted((a, b) => a - b).join(' ');
+    return [...this.#cells]
+      .map(([key, { total, users, entries }]) => `${key}: ${total}, ${numbers(users)}, ${numbers(entries)}`)
+      .toSorted();
+  }
 }
 
-function line(key: string, entries: readonly number[]): string {
-  return `${key} ${entries.toSorted((a, b) => a - b).join(' ')}`;
+/** Of rebuilt days there is one; all names have generations of their own. */
+function generationOf(name: string, day: number): number {
+  return name === '' ? 1_000 : day;
 }
 
-function encoded(deltas: Deltas): string[] {
-  const { bytes, minuteRows, hours } = deltas.encode((name, day) => (name === '' ? 1_000 : day));
-  const reader = new BinaryReader(bytes);
-  const lines: string[] = [];
-  for (const { eventName, channel, hour } of hours) {
-    const day = Math.floor(hour / 24);
-    assert.deepEqual(
-      [reader.string(), reader.string(), reader.uint32(), reader.int64(), reader.int64()],
-      [eventName, channel, hour, day, 1_000],
-    );
-    const minutes = Array.from({ length: reader.varint() }, () => reader.uint32());
-    assert.equal(reader.varint(), minutes.length);
-    for (const minute of minutes) {
-      assert.equal(Math.floor(minute / 60), hour);
-      lines.push(
-        line(
-          `${eventName} ${channel} ${minute}`,
-          Array.from({ length: reader.varint() }, () => reader.int64()),
-        ),
-      );
+/** Every cell that the events are part of. */
+function expected(events: readonly Event[], allNames: boolean): string[] {
+  const cells = new Cells();
+  for (const { name, channel, minute, second, uid } of events) {
+    const day = Math.floor(minute / 1_440);
+    const entry = second * 2 ** 32 + uid;
+    const add = (cell: Cell, entries: number[]): void => {
+      cell.total += 1;
+      cell.users.add(uid);
+      cell.entries.push(...entries);
+    };
+    add(cells.at(1, name, channel, minute, day), [entry]);
+    for (const of of allNames ? [name, ''] : [name]) {
+      for (const level of [2, 3, 4] as const) {
+        const bucket = Math.floor(minute / 60 / HOURS_OF[level]);
+        const generation = level === 4 ? 0 : generationOf(of, day);
+        for (const each of [channel, '']) add(cells.at(level, of, each, bucket, generation), []);
+      }
     }
   }
-  assert.ok(reader.done);
-  assert.equal(lines.length, minuteRows);
-  return lines.toSorted();
+  return cells.lines;
 }
 
-test('what is added is written hour by hour, each event once, also in memory that was used before', () => {
+/** The same, of the rows of a commit. */
+function encoded(deltas: Deltas, allNames: boolean): string[] {
+  const { bytes, rows } = deltas.encode(generationOf, allNames, { roller: 'me', number: 7 });
+  const reader = new BinaryReader(bytes);
+  const cells = new Cells();
+  for (let row = 0; row < rows; row += 1) {
+    const [level, name, channel, bucket] = [reader.uint8(), reader.string(), reader.string(), reader.uint32()];
+    const [generation, total, commits] = [reader.int64(), reader.int64(), reader.int64()];
+    const users = readUsers(reader);
+    const entries = Array.from({ length: reader.varint() }, () => reader.int64());
+    if (row === 0) {
+      assert.deepEqual([level, name, channel, bucket, generation, total, commits], [0, 'me', '', 0, 0, 0, 7]);
+      assert.equal(users.length + entries.length, 0);
+      continue;
+    }
+    assert.equal(commits, 0);
+    const cell = cells.at(level, name, channel, bucket, generation);
+    cell.total += total;
+    cell.entries.push(...entries);
+    for (const user of users) cell.users.add(user);
+  }
+  assert.ok(reader.done);
+  return cells.lines;
+}
+
+/** Small sets are lists; that ClickHouse reads the others, integration/user-sets.test.ts says. */
+function readUsers(reader: BinaryReader): number[] {
+  if (reader.uint8() === 0) return [...reader.words(reader.varint())];
+  const set = new UserSet();
+  set.addPortable(reader.bytes(reader.varint()));
+  return [...set.pieces].flatMap(([upper, { list, words, count }]) =>
+    (words === undefined
+      ? [...(list ?? []).slice(0, count)]
+      : [...words].flatMap((word, at) =>
+          Array.from({ length: 32 }, (_, bit) => bit).flatMap((bit) => ((word >>> bit) & 1 ? [at * 32 + bit] : [])),
+        )
+    ).map((low) => upper * 65_536 + low),
+  );
+}
+
+function added(deltas: Deltas, events: readonly Event[]): void {
+  deltas.clear();
+  for (const { name, channel, minute, second, uid } of events) {
+    deltas.add(deltas.cell(deltas.group(name, channel), minute), second, uid);
+    deltas.addKey(uid, minute);
+    // A cell that stays empty is not written.
+    deltas.cell(deltas.group(name, 'api'), minute);
+  }
+}
+
+test('every cell that an event is part of gets it, once, also in memory that was used before', () => {
   const deltas = new Deltas();
   fc.assert(
-    fc.property(fc.array(event, { maxLength: 60 }), (events) => {
-      deltas.clear();
-      for (const { name, channel, minute, second, uid } of events) {
-        deltas.add(deltas.cell(deltas.group(name, channel), minute), second, uid);
-        deltas.addKey(uid, minute);
-        // A cell that stays empty is not written.
-        deltas.cell(deltas.group(name, 'api'), minute);
-      }
+    fc.property(fc.array(event, { maxLength: 60 }), fc.boolean(), (events, allNames) => {
+      added(deltas, events);
       assert.equal(deltas.empty, events.length === 0);
       assert.deepEqual(
         [...deltas.keys],
         events.flatMap(({ uid, minute }) => [uid, minute]),
       );
-      assert.deepEqual(encoded(deltas), expected(events));
-      const groups = [...deltas.groups()].flatMap(({ eventName, channel, minutes }) =>
-        [...minutes].map(([minute, entries]) => line(`${eventName} ${channel} ${minute}`, entries)),
-      );
-      assert.deepEqual(groups.toSorted(), expected(events));
+      assert.deepEqual(encoded(deltas, allNames), expected(events, allNames));
     }),
     tries<unknown>(300),
   );
 });
 
-test('its memory grows with what is added', () => {
+test('who follows is told of every event, by minute', () => {
   const deltas = new Deltas();
-  const events = Array.from({ length: 5_000 }, (_, i) => ({
+  const line = (key: string, entries: Iterable<number>): string =>
+    `${key} ${[...entries].toSorted((a, b) => a - b).join(' ')}`;
+  fc.assert(
+    fc.property(fc.array(event, { maxLength: 60 }), (events) => {
+      added(deltas, events);
+      const minutes = new Map<string, number[]>();
+      for (const { name, channel, minute, second, uid } of events) {
+        const key = `${name} ${channel} ${minute}`;
+        minutes.set(key, [...(minutes.get(key) ?? []), second * 2 ** 32 + uid]);
+      }
+      const groups = [...deltas.groups()].flatMap(({ eventName, channel, minutes: of }) =>
+        [...of].map(([minute, entries]) => line(`${eventName} ${channel} ${minute}`, entries)),
+      );
+      assert.deepEqual(groups.toSorted(), [...minutes].map(([key, entries]) => line(key, entries)).toSorted());
+    }),
+    tries<unknown>(300),
+  );
+});
+
+test('its memory grows with what is added, and large sets are bitmaps', () => {
+  const deltas = new Deltas();
+  const events = Array.from({ length: 60_000 }, (_, i) => ({
     name: 'view',
     channel: 'web',
-    minute: i % 300,
+    minute: i % 90,
     second: i % 60,
-    uid: i,
+    uid: (i * 7_919) % 100_000,
   }));
-  for (const { name, channel, minute, second, uid } of events) {
-    deltas.add(deltas.cell(deltas.group(name, channel), minute), second, uid);
-    deltas.addKey(uid, minute);
-  }
+  added(deltas, events);
   assert.equal(deltas.rows, events.length);
   assert.equal(deltas.keys.length, 2 * events.length);
-  assert.deepEqual(encoded(deltas), expected(events));
+  assert.deepEqual(encoded(deltas, true), expected(events, true));
 });
