@@ -35,12 +35,17 @@ interface Setup {
 }
 
 async function setUp(
-  options: { client?: ClickHouseClient; rollerClient?: ClickHouseClient; bytesMax?: number } = {},
+  options: {
+    client?: ClickHouseClient;
+    rollerClient?: ClickHouseClient;
+    bytesMax?: number;
+    leaveToOthersMs?: number;
+  } = {},
 ): Promise<Setup> {
   const database = await clickhouse.newDatabase();
   const { client } = clickhouse;
   const rolling = newRoller(options.rollerClient ?? client, database, {
-    leaveToOthersMs: 0,
+    leaveToOthersMs: options.leaveToOthersMs ?? 0,
     identities: 100,
     users: 10,
   });
@@ -102,6 +107,24 @@ test('hundreds of questions have the same answers out of memory as from raw rows
 function eventId(i: number): string {
   return `10000000-0000-4000-8000-${String(i).padStart(12, '0')}`;
 }
+
+test('what another roller has counted is not called rolled before memory knows of it', async () => {
+  // This one has just committed, and does not ask whether others do.
+  const setup = await setUp({ leaveToOthersMs: 60_000 });
+  const { database, rolling } = setup;
+  await roll(setup, [event({ user_id: 'anna' })]);
+  await same(setup, { event_name: '*' });
+  const batch = await ship(clickhouse.client, database, [event({ user_id: 'bert' })]);
+  const other = newRoller(clickhouse.client, database);
+  await settle(other);
+  assert.ok(other.counters.get('rollCommits') > 0);
+  rolling.roller.offer(batch);
+  for (let steps = 0; !rolling.rolled.includes(batch.token); steps += 1) {
+    assert.ok(steps < 100);
+    await rolling.roller.step();
+  }
+  await same(setup, { event_name: '*' });
+});
 
 test('pages out of memory joined together are the answer without pages', async (t) => {
   const dice = seededDice((message) => t.diagnostic(message));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import type { ClickHouseClient } from '@clickhouse/client';
-import type { RollerLimits } from '../../src/workers/roller/roller.js';
+import type { RollerLimits } from '../../src/workers/roller/roller-limits.js';
 import { startTestClickHouse, type TestClickHouse } from '../support/clickhouse.js';
 import { type EventRow, randomFrom } from '../support/metrics-model.js';
 import { insertRows } from '../support/metrics-server.js';

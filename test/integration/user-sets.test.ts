@@ -74,7 +74,11 @@ test('sets that are written here are what ClickHouse reads', async () => {
   const shapes = [...SHAPES, ['none', 'number', 0], ['one', '7', 1], ['thirty-two', 'number * 100000', 32]] as const;
   const sets: Uint32Array[] = [];
   for (const [name, number, count] of shapes) {
-    const listed = await readBinary(client, `SELECT toUInt32(${number}) FROM numbers(${count}) FORMAT RowBinary`, signal);
+    const listed = await readBinary(
+      client,
+      `SELECT toUInt32(${number}) FROM numbers(${count}) FORMAT RowBinary`,
+      signal,
+    );
     const users = new Uint32Array(listed.buffer.slice(listed.byteOffset, listed.byteOffset + listed.length));
     const right = new Set(users);
     const unique = sortUnique(users, users.length);
@@ -95,9 +99,12 @@ test('sets that are written here are what ClickHouse reads', async () => {
   const read = new BinaryReader(
     await readBinary(client, `SELECT arraySort(bitmapToArray(set)) FROM ${table} FORMAT RowBinary`, signal),
   );
-  for (const [index, [name]] of shapes.entries())
-    assert.deepEqual(read.words(read.varint()), sets[index], name);
+  for (const [index, [name]] of shapes.entries()) assert.deepEqual(read.words(read.varint()), sets[index], name);
   assert.ok(read.done);
-  const united = await readBinary(client, `SELECT toInt64(groupBitmapMerge(set)) FROM ${table} FORMAT RowBinary`, signal);
+  const united = await readBinary(
+    client,
+    `SELECT toInt64(groupBitmapMerge(set)) FROM ${table} FORMAT RowBinary`,
+    signal,
+  );
   assert.equal(new BinaryReader(united).int64(), new Set(sets.flatMap((set) => [...set])).size);
 });

@@ -187,7 +187,11 @@ export class Deltas {
     return { rows: this.#encodedRows, bytes: writer.bytes() };
   }
 
-  #writeHour(hour: number, minutes: readonly (readonly [minute: number, cell: number])[], above: readonly CellsOfHour[]): void {
+  #writeHour(
+    hour: number,
+    minutes: readonly (readonly [minute: number, cell: number])[],
+    above: readonly CellsOfHour[],
+  ): void {
     const writer = this.#writer;
     const [own] = above;
     let total = 0;

@@ -44,6 +44,11 @@ export class Fence {
     return { commits: reader.int64(), mine: reader.int64() };
   }
 
+  /** Throws FenceBroken where another roller has committed. */
+  async verify(): Promise<void> {
+    if ((await this.read()).commits !== this.commits) this.broken();
+  }
+
   broken(): never {
     throw new FenceBroken('another roller has committed');
   }

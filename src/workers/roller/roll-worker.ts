@@ -35,8 +35,12 @@ export interface RollWorkerData {
 const IDLE_MS = 500;
 /** A roll of a large backlog may take this long. */
 const REQUEST_TIMEOUT_MS = 300_000;
-/** Under load, steps begin so far apart, ms: each costs ClickHouse a dozen statements and a part, however many rows it adds. */
-const BUSY_PERIOD_MS = 2_000;
+/**
+ * Under load, steps begin so far apart, ms, and further where they take more than a share of that time: each costs ClickHouse some ten
+ * statements and parts, however many rows it adds. Nobody else may take it that this roller has gone (`leaveToOthersMs`).
+ */
+const BUSY_PERIOD_MS = { min: 2_000, max: 4_000 } as const;
+const BUSY_SHARE = 0.1;
 const BUSY_ROWS = 8_000;
 /** Of the time that a step took, this share is left to others before the next one of a backlog, up to so many ms. */
 const REST = 0.25;
@@ -89,7 +93,7 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
       failures = 0;
       const took = performance.now() - from;
       const busy = counters.get('rolledRows') - before > BUSY_ROWS && !roller.isBehind;
-      if (busy) await sleep(Math.max(0, BUSY_PERIOD_MS - took), undefined, { signal: stopping.signal });
+      if (busy) await sleep(Math.max(0, busyPeriodMs(took) - took), undefined, { signal: stopping.signal });
       else if (worked) await sleep(Math.min(took * REST, REST_MAX_MS));
       else await bed.rest(IDLE_MS);
     } catch (error) {
@@ -109,6 +113,10 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
   await client.close();
   shipped.close();
   control.close();
+}
+
+function busyPeriodMs(tookMs: number): number {
+  return Math.min(BUSY_PERIOD_MS.max, Math.max(BUSY_PERIOD_MS.min, tookMs / BUSY_SHARE));
 }
 
 /** Sleeps for a while, or until there is news. */

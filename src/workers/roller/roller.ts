@@ -25,6 +25,7 @@ import {
   rangesToTheEnd,
 } from './pending.js';
 import { rebuildDay } from './rebuild.js';
+import { ROLLER_LIMITS, type RollerLimits } from './roller-limits.js';
 import { ROW_COLUMNS, RowMemory, RowReader } from './row-reader.js';
 import { isRemembered } from './rows.js';
 import { UserNumbers } from './user-numbers.js';
@@ -50,33 +51,11 @@ export interface RollerOptions {
   readonly limits?: Partial<RollerLimits>;
 }
 
-export interface RollerLimits {
-  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 23 MiB. */
-  readonly identities: number;
-  readonly users: number;
-  /** Event names that are rolled, and users that get a number. */
-  readonly namesMax: number;
-  readonly usersMax: number;
-  /** While another roller has committed within this time, ms, it is left to it. */
-  readonly leaveToOthersMs: number;
-  /** Rows that are read at once. */
-  readonly windowRows: number;
-}
-
-const ROLLER_LIMITS: RollerLimits = {
-  identities: 500_000,
-  users: 500_000,
-  namesMax: 10_000,
-  usersMax: 2 ** 28,
-  leaveToOthersMs: 5_000,
-  windowRows: 500_000,
-};
-
 /** Token of the note that everything from before the ledger is rolled. */
 const BACKFILL = 'backfill';
 /** How often the ledger is looked at: for batches of other instances, when there are some, and when none were seen lately. */
 const LEDGER_BUSY_MS = 1_000;
-const LEDGER_IDLE_MS = 2_000;
+const LEDGER_IDLE_MS = 5_000;
 const OTHERS_MS = 60_000;
 /** How often it is looked through as a whole. */
 const LEDGER_WHOLE_MS = 10 * 60_000;
@@ -84,7 +63,7 @@ const LEDGER_WHOLE_MS = 10 * 60_000;
  * As many times as long are own batches left to another roller that commits all the time: of a backlog it notes nothing until the end, and
  * two that work on it undo each other's steps.
  */
-const PATIENCE = 12;
+const PATIENCE = 8;
 /** Ranges that one statement reads: each is a condition. */
 const RANGES_MAX = 20;
 /** Beyond every timestamp that ClickHouse can hold. */
@@ -120,6 +99,7 @@ export class Roller {
   #ledgerReadWholeAt = -Infinity;
   #othersSeenAt = -Infinity;
   #otherCommitAt = -Infinity;
+  #committedAt = -Infinity;
   #ownSince = Infinity;
   #follower: CommitFollower | undefined;
 
@@ -213,6 +193,8 @@ export class Roller {
 
   /** Another instance rolls: it notes what is rolled, unless it takes too long. */
   async #isLeftToAnother(): Promise<boolean> {
+    // Others leave it to who has just committed. If one of them does not, the next commit finds out.
+    if (!this.#stale && monotonicMs() - this.#committedAt < this.#limits.leaveToOthersMs) return false;
     const { commits } = await this.#fence.read();
     if (commits !== this.#fence.commits) {
       this.#lose();
@@ -361,17 +343,17 @@ export class Roller {
 
   async #commit(deltas: Deltas): Promise<void> {
     const { client, database, signal, counters } = this.#options;
-    if (deltas.empty) return;
+    if (deltas.empty) {
+      // Perhaps another has counted them, in a commit that whoever follows does not know of.
+      await this.#fence.verify();
+      return;
+    }
     const { generationOf } = this.#exceptions;
     // Before the commit: a key too many costs a look, one too few a wrong count.
     await this.#counting.noteKeys(deltas);
-    await commit(
-      client,
-      database,
-      this.#fence,
-      commitStatement(deltas, generationOf, this.#fence, true),
-      signal,
-    );
+    await commit(client, database, this.#fence, commitStatement(deltas, generationOf, this.#fence, true), signal);
+    this.#committedAt = monotonicMs();
+    this.#commitsSeen = this.#fence.commits;
     this.#follower?.added(this.#fence.commits, deltas, generationOf);
     counters.add('rolledRows', deltas.rows);
     counters.add('rollCommits', 1);

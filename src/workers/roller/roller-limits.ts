@@ -1,0 +1,23 @@
+/** Bounds of one roller: what it remembers, what it gives numbers to, what it reads at once, and when it steps back. */
+
+export interface RollerLimits {
+  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 23 MiB. */
+  readonly identities: number;
+  readonly users: number;
+  /** Event names that are rolled, and users that get a number. */
+  readonly namesMax: number;
+  readonly usersMax: number;
+  /** While another roller has committed within this time, ms, it is left to it. */
+  readonly leaveToOthersMs: number;
+  /** Rows that are read at once. */
+  readonly windowRows: number;
+}
+
+export const ROLLER_LIMITS: RollerLimits = {
+  identities: 500_000,
+  users: 500_000,
+  namesMax: 10_000,
+  usersMax: 2 ** 28,
+  leaveToOthersMs: 8_000,
+  windowRows: 500_000,
+};
