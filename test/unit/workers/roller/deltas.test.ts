@@ -108,7 +108,7 @@ function readUsers(reader: BinaryReader): number[] {
   set.addPortable(reader.bytes(reader.varint()));
   return [...set.pieces].flatMap(([upper, { list, words, count }]) =>
     (words === undefined
-      ? [...(list ?? []).slice(0, count)]
+      ? [...(list ?? [])].slice(0, count)
       : [...words].flatMap((word, at) =>
           Array.from({ length: 32 }, (_, bit) => bit).flatMap((bit) => ((word >>> bit) & 1 ? [at * 32 + bit] : [])),
         )
