@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { after, before, test } from 'node:test';
-import { BinaryReader, readBinary } from '../../src/workers/roller/rows.js';
+import { BinaryReader, readBinary } from '../../src/shared/clickhouse/binary.js';
 import { sortUnique, writeBitmapState } from '../../src/workers/roller/bitmap-state.js';
 import { RowBinaryWriter } from '../../src/workers/roller/row-binary-writer.js';
 import { UserSet } from '../../src/workers/cells/user-set.js';

@@ -1,7 +1,7 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { BUCKET_MS } from '../../shared/metrics/plan.js';
-import { BinaryReader, quoteText, readBinary } from '../roller/rows.js';
+import { BinaryReader, quoteText, readBinary } from '../../shared/clickhouse/binary.js';
 import { type SeriesKey, Unit } from './cell.js';
 import type { Bounds, Loaded } from './mirror.js';
 import type { UserSet } from './user-set.js';

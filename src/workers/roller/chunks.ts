@@ -1,6 +1,6 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { BinaryReader, readBinary } from './rows.js';
+import { BinaryReader, readBinary } from '../../shared/clickhouse/binary.js';
 import { type SecondRange, selectRange } from './selection.js';
 
 /** A range with so many raw rows, about. */

@@ -5,7 +5,7 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { CELL_COLUMNS, CELL_STRUCTURE, type Deltas, type GenerationOf } from './deltas.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
-import { quoteText, READ_SETTINGS } from './rows.js';
+import { quoteText, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
 import { oneBlock } from './user-numbers.js';
 
 /**

@@ -3,7 +3,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { MINUTES_OF_DAY } from './deltas.js';
 import { LEVEL } from './level.js';
-import { BinaryReader, readBinary } from './rows.js';
+import { BinaryReader, readBinary } from '../../shared/clickhouse/binary.js';
 
 /** Days (of an event name; '' is all names) that the rollup must not answer for until they are rebuilt, and the generations of those that were. */
 export interface DayException {

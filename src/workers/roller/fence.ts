@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { BinaryReader, quoteText, readBinary } from './rows.js';
+import { BinaryReader, quoteText, readBinary } from '../../shared/clickhouse/binary.js';
 
 /**
  * The count of commits in `rollup` (level 0), which tells a roller whether what it remembers is still so: whoever commits

@@ -3,7 +3,8 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { MINUTE_MS } from './deltas.js';
 import { Generations, HashTable } from './hash-table.js';
-import { BinaryReader, quoteBytes, readBinary, type RowGroup } from './rows.js';
+import { BinaryReader, quoteBytes, readBinary } from '../../shared/clickhouse/binary.js';
+import type { RowGroup } from './rows.js';
 
 /**
  * Which events were counted. Two kinds of memory:

@@ -3,7 +3,8 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { type Entries, type GenerationOf, MINUTES_OF_DAY, secondOfEntry } from './deltas.js';
 import { LEVEL } from './level.js';
 import { ROW_COLUMNS, type RowMemory, type RowReader } from './row-reader.js';
-import { BinaryReader, isRemembered, readBinary, READ_SETTINGS, type RowGroup } from './rows.js';
+import { BinaryReader, readBinary, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
+import { isRemembered, type RowGroup } from './rows.js';
 import type { Selection } from './selection.js';
 
 /**

@@ -1,7 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { ShippedBatch } from '../../shared/channel.js';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { BinaryReader, readBinary } from './rows.js';
+import { BinaryReader, readBinary } from '../../shared/clickhouse/binary.js';
 
 /** Batches of the ledger whose rows are to be rolled, and the ranges of time in which they were received. */
 

@@ -6,7 +6,7 @@ import type { Counting } from './counting.js';
 import type { DayException, Exceptions } from './exceptions.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
-import { quoteText } from './rows.js';
+import { quoteText } from '../../shared/clickhouse/binary.js';
 
 /**
  * A day again from raw rows, under a new generation: for what cannot be added, a version of an event with another user or

@@ -19,5 +19,5 @@ export const ROLLER_LIMITS: RollerLimits = {
   namesMax: 10_000,
   usersMax: 2 ** 28,
   leaveToOthersMs: 8_000,
-  windowRows: 500_000,
+  windowRows: 250_000,
 };

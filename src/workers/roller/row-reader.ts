@@ -1,5 +1,6 @@
 import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
-import { READ_SETTINGS, type RowGroup } from './rows.js';
+import { READ_SETTINGS } from '../../shared/clickhouse/binary.js';
+import type { RowGroup } from './rows.js';
 
 /**
  * Rows of `events` as ClickHouse has them in memory, in its format Native, sorted out by (event name, channel) here: grouped there, and

@@ -1,4 +1,4 @@
-import { quoteText } from './rows.js';
+import { quoteText } from '../../shared/clickhouse/binary.js';
 
 /** Part of the events, as the conditions that find its raw rows and its cells of minutes. */
 export interface Selection {

@@ -3,7 +3,8 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Fence } from './fence.js';
 import { Generations, HashTable } from './hash-table.js';
-import { BinaryReader, quoteBytes, readBinary, READ_SETTINGS, type RowGroup } from './rows.js';
+import { BinaryReader, quoteBytes, readBinary, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
+import type { RowGroup } from './rows.js';
 
 /**
  * Users' numbers: dense, in order of appearance, each given once. What is not in memory is asked for; who has none gets the

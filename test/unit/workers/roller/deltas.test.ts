@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Deltas } from '../../../../src/workers/roller/deltas.js';
 import { UserSet } from '../../../../src/workers/cells/user-set.js';
-import { BinaryReader } from '../../../../src/workers/roller/rows.js';
+import { BinaryReader } from '../../../../src/shared/clickhouse/binary.js';
 import { tries } from '../../../support/property.js';
 
 interface Event {
