@@ -42,6 +42,8 @@ const REQUEST_TIMEOUT_MS = 300_000;
 const BUSY_PERIOD_MS = { min: 2_000, max: 4_000 } as const;
 const BUSY_SHARE = 0.1;
 const BUSY_ROWS = 8_000;
+/** So many rows that wait are worth a step whatever the time: more of them only take more memory. */
+const STEP_ROWS = 80_000;
 /** Of the time that a step took, this share is left to others before the next one of a backlog, up to so many ms. */
 const REST = 0.25;
 const REST_MAX_MS = 1_000;
@@ -68,12 +70,14 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
   });
   const housekeeping = new Housekeeping({ client, database: clickhouse.database, retentionDays, log });
   const bed = new Bed();
+  /** What is announced ends a rest when so many rows wait. */
+  let enoughRows = 0;
   const greeted = new Promise<void>((resolve) => {
     shipped.on('message', ({ ordinal, batches }: ShippedMessage) => {
       segments.announce(ordinal, batches);
       for (const batch of batches) roller.offer(batch);
       resolve();
-      bed.wake();
+      if (roller.pendingRows >= enoughRows) bed.wake();
     });
   });
   control.on('message', (message: RollerMessage) => {
@@ -93,7 +97,8 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
       failures = 0;
       const took = performance.now() - from;
       const busy = counters.get('rolledRows') - before > BUSY_ROWS && !roller.isBehind;
-      if (busy) await sleep(Math.max(0, busyPeriodMs(took) - took), undefined, { signal: stopping.signal });
+      enoughRows = busy ? STEP_ROWS : 0;
+      if (busy && roller.pendingRows < enoughRows) await bed.rest(Math.max(0, busyPeriodMs(took) - took));
       else if (worked) await sleep(Math.min(took * REST, REST_MAX_MS));
       else await bed.rest(IDLE_MS);
     } catch (error) {

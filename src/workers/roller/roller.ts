@@ -145,6 +145,13 @@ export class Roller {
     if (!this.#stale) follower.at(this.#fence.commits);
   }
 
+  /** Rows of batches that are known and not rolled. */
+  get pendingRows(): number {
+    let rows = 0;
+    for (const batch of this.#pending.values()) rows += batch.rows;
+    return rows;
+  }
+
   /** Whether there is more to do than one step does. */
   get isBehind(): boolean {
     return !this.#backfilled || this.#counted.size > 0;
