@@ -180,15 +180,20 @@ function isBehind(group: Group, after: readonly CursorValue[], keys: readonly Or
 
 /** Of a minute's events, those that are within. */
 function eventsWithin(cell: Cell, minuteMs: number, { fromMs, toMs }: TimeRange): Pick<Cell, 'total' | 'users'> {
-  const users = new UserSet();
+  const entries = cell.entries ?? [];
+  const kept = new Uint32Array(entries.length);
   let total = 0;
-  for (const entry of cell.entries ?? []) {
+  for (const entry of entries) {
     const atMs = minuteMs + Math.floor(entry / 2 ** 32) * 1000;
     if (atMs < fromMs || atMs >= toMs) continue;
-    users.add(entry >>> 0);
+    kept[total] = entry >>> 0;
     total += 1;
   }
-  return { total, users: total > 0 ? users : undefined };
+  if (total === 0) return { total, users: undefined };
+  const users = new UserSet();
+  // Sorted, each goes behind the others; in between, all that follow would have to move.
+  for (const user of kept.subarray(0, total).toSorted()) users.add(user);
+  return { total, users };
 }
 
 const union = new UserUnion();

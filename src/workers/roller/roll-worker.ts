@@ -107,10 +107,8 @@ async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control
       counters.add('rollFailures', 1);
       const retryInMs = backoffMs(failures, Math.random());
       if ((failures & (failures - 1)) === 0) {
-        log.warn(
-          { attempt: failures, reason: clickHouseReason(error), retryInMs },
-          'the rollup is behind until this works',
-        );
+        const reason = clickHouseReason(error);
+        log.warn({ attempt: failures, reason, retryInMs }, 'the rollup is behind until this works');
       }
       await bed.rest(retryInMs);
     }
