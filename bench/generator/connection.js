@@ -123,7 +123,7 @@ export class Connection {
     if (answer.status !== 202) {
       answer.start = all.toString('utf8', at, Math.min(all.length, at + 300));
     } else if (all.indexOf('{"accepted":', at, 'latin1') === at) {
-      answer.accepted = Number.parseInt(all.latin1Slice(at + 12, at + 24), 10);
+      answer.accepted = Number.parseInt(all.latin1Slice(at + 12, Math.min(all.length, at + 24)), 10);
     }
   }
 

@@ -191,13 +191,16 @@ test('overload sends what was refused again, and stays exact', async () => {
   assert.equal(verification.length, 3);
 });
 
-test('peers measures four services that all did their work', async () => {
-  const { samples, verification } = await bench('peers', ['--connections', '16', '--tool', 'node']);
-  assert.equal(samples.length, 4);
-  // The one that answers to nothing has nothing to show.
-  assert.equal(verification.filter(({ exact }) => exact === true).length, 3);
-  assert.equal(verification.filter(({ exact }) => exact === null).length, 1);
-});
+for (const endpoint of ['single', 'bulk']) {
+  test(`peers measures four services that all did their work: ${endpoint}`, async () => {
+    const options = ['--endpoint', endpoint, '--batch', '100', '--connections', '16', '--tool', 'node'];
+    const { samples, verification } = await bench('peers', options);
+    assert.equal(samples.length, 4);
+    // The one that answers to nothing has nothing to show.
+    assert.equal(verification.filter(({ exact }) => exact === true).length, 3);
+    assert.equal(verification.filter(({ exact }) => exact === null).length, 1);
+  });
+}
 
 interface Fake {
   readonly url: string;
