@@ -2,7 +2,8 @@ import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
-import { CELL_COLUMNS, CELL_STRUCTURE, type Deltas, type GenerationOf } from './deltas.js';
+import { CELL_COLUMNS, CELL_STRUCTURE, type CellRows } from './cell-rows.js';
+import type { Deltas, GenerationOf } from './deltas.js';
 import type { Fence } from './fence.js';
 import { LEVEL } from './level.js';
 import { quoteText, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
@@ -11,7 +12,7 @@ import { oneBlock } from './user-numbers.js';
 /**
  * A commit: one INSERT of one block into one unpartitioned table, which is there as a whole or not at all, and only while
  * nobody else has committed (docs/decisions/0008-rollups.md). Whether one whose answer was lost took place, the count of
- * commits says. Its cells are made here (deltas.ts): in SQL, planning the statement took ten times as long as running it.
+ * commits says. Its cells are made here (cell-rows.ts): in SQL, planning the statement took ten times as long as running it.
  */
 
 /** What a commit writes: `select` gives rows of CELL_COLUMNS, and reads `input` where there is one. */
@@ -29,14 +30,16 @@ export function commitRow(fence: Fence): string {
     bitmapBuild(emptyArrayUInt32()), emptyArrayUInt64()`;
 }
 
-/** The rows of one commit. `allNames`: whether its events are new to the cells of all event names as well. */
+/** The rows of one commit, made in `cellRows`. `allNames`: whether its events are new to the cells of all event names as well. */
 export function commitStatement(
+  cellRows: CellRows,
   deltas: Deltas,
   generationOf: GenerationOf,
   fence: Fence,
   allNames: boolean,
 ): CommitStatement {
-  const { rows, bytes } = deltas.encode(generationOf, allNames, { roller: fence.roller, number: fence.commits + 1 });
+  const mark = { roller: fence.roller, number: fence.commits + 1 };
+  const { rows, bytes } = cellRows.encode(deltas, generationOf, allNames, mark);
   return {
     select: `SELECT * FROM input(${quoteText(CELL_STRUCTURE)}) WHERE ${fence.condition()}`,
     rows,

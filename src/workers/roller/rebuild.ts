@@ -1,6 +1,7 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { commit, commitRow, commitStatement } from './commit.js';
+import type { CellRows } from './cell-rows.js';
 import { chunksOf } from './chunks.js';
 import type { Counting } from './counting.js';
 import type { DayException, Exceptions } from './exceptions.js';
@@ -18,6 +19,7 @@ export interface RebuildOptions {
   readonly signal: AbortSignal;
   readonly fence: Fence;
   readonly counting: Counting;
+  readonly cellRows: CellRows;
   readonly exceptions: Exceptions;
 }
 
@@ -45,7 +47,7 @@ export async function rebuildDay(options: RebuildOptions): Promise<void> {
 }
 
 async function rebuildName(
-  { client, database, signal, fence, counting, exceptions }: RebuildOptions,
+  { client, database, signal, fence, counting, cellRows, exceptions }: RebuildOptions,
   eventName: string,
   day: number,
   generation: number,
@@ -57,7 +59,7 @@ async function rebuildName(
   for (const chunk of await chunksOf(client, database, range, signal)) {
     const deltas = await counting.countRange(chunk.range, generationOf);
     await counting.noteKeys(deltas);
-    await commit(client, database, fence, commitStatement(deltas, generationOf, fence, false), signal);
+    await commit(client, database, fence, commitStatement(cellRows, deltas, generationOf, fence, false), signal);
   }
 }
 

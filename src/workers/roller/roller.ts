@@ -4,6 +4,7 @@ import { tableName } from '../../shared/clickhouse/client.js';
 import { monotonicMs } from '../../shared/clock.js';
 import type { Counters } from '../../shared/counters.js';
 import type { Logger } from '../../shared/log.js';
+import { CellRows } from './cell-rows.js';
 import { type Chunk, chunksOf, rowsOf } from './chunks.js';
 import { commit, commitStatement } from './commit.js';
 import { Counting } from './counting.js';
@@ -80,6 +81,7 @@ export class Roller {
   readonly #exceptions: Exceptions;
   readonly #counting: Counting;
   readonly #reader = new RowReader();
+  readonly #cellRows = new CellRows();
   readonly #received = new RowMemory();
   /** By token. */
   readonly #pending = new Map<string, ShippedBatch>();
@@ -190,6 +192,7 @@ export class Roller {
         signal,
         fence: this.#fence,
         counting: this.#counting,
+        cellRows: this.#cellRows,
         exceptions: this.#exceptions,
       });
       this.#follower?.at(this.#fence.commits);
@@ -358,7 +361,13 @@ export class Roller {
     const { generationOf } = this.#exceptions;
     // Before the commit: a key too many costs a look, one too few a wrong count.
     await this.#counting.noteKeys(deltas);
-    await commit(client, database, this.#fence, commitStatement(deltas, generationOf, this.#fence, true), signal);
+    await commit(
+      client,
+      database,
+      this.#fence,
+      commitStatement(this.#cellRows, deltas, generationOf, this.#fence, true),
+      signal,
+    );
     this.#committedAt = monotonicMs();
     this.#commitsSeen = this.#fence.commits;
     this.#follower?.added(this.#fence.commits, deltas, generationOf);

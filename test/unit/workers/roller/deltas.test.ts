@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { CellRows } from '../../../../src/workers/roller/cell-rows.js';
 import { Deltas } from '../../../../src/workers/roller/deltas.js';
 import { UserSet } from '../../../../src/workers/cells/user-set.js';
 import { BinaryReader } from '../../../../src/shared/clickhouse/binary.js';
@@ -76,9 +77,11 @@ function expected(events: readonly Event[], allNames: boolean): string[] {
   return cells.lines;
 }
 
+const cellRows = new CellRows();
+
 /** The same, of the rows of a commit. */
 function encoded(deltas: Deltas, allNames: boolean): string[] {
-  const { bytes, rows } = deltas.encode(generationOf, allNames, { roller: 'me', number: 7 });
+  const { bytes, rows } = cellRows.encode(deltas, generationOf, allNames, { roller: 'me', number: 7 });
   const reader = new BinaryReader(bytes);
   const cells = new Cells();
   for (let row = 0; row < rows; row += 1) {

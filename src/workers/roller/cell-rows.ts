@@ -1,0 +1,180 @@
+import { sortUnique, writeBitmapState } from './bitmap-state.js';
+import type { Deltas, GenerationOf, SortedRows } from './deltas.js';
+import { LEVEL } from './level.js';
+import { RowBinaryWriter, textBytes } from './row-binary-writer.js';
+
+/**
+ * The rows of `rollup` that a commit adds, as RowBinary: of each minute one with its events, and of each hour one for every cell above it
+ * that it is part of. Several rows of one key are put together when they are inserted.
+ */
+
+export const CELL_COLUMNS = 'level, event_name, channel, bucket, generation, total, commits, users, entries';
+export const CELL_STRUCTURE = `level UInt8, event_name LowCardinality(String), channel LowCardinality(String), bucket UInt32, generation UInt64,
+    total Int64, commits UInt64, users AggregateFunction(groupBitmap, UInt32), entries Array(UInt64)`;
+
+/** Whose commit it is, and which. */
+export interface CommitMark {
+  readonly roller: string;
+  readonly number: number;
+}
+
+export interface EncodedCells {
+  readonly rows: number;
+  /** Valid until the next call. */
+  readonly bytes: Buffer;
+}
+
+/** Event name and channel of a cell that an hour goes into, as bytes, and the generation of that day's cells. */
+interface CellOfHour {
+  readonly eventName: Buffer;
+  readonly channel: Buffer;
+  readonly generation: number;
+}
+
+/** A minute and the number of its cell. */
+type Minute = readonly [minute: number, cell: number];
+
+const MINUTES_OF_HOUR = 60;
+const HOURS_OF_DAY = 24;
+const ENTRY_BYTES = 8;
+const NO_NAME = textBytes('');
+/** The cells that an hour goes into beside its minutes: by how many hours. */
+const LEVELS_ABOVE = [
+  { level: LEVEL.hour, hours: 1 },
+  { level: LEVEL.day, hours: HOURS_OF_DAY },
+  { level: LEVEL.fiveDays, hours: 5 * HOURS_OF_DAY },
+] as const;
+
+/** Kept from one commit to the next, with its memory. */
+export class CellRows {
+  readonly #writer = new RowBinaryWriter();
+  #users = new Uint32Array(1_024);
+  #rows = 0;
+
+  /** The first row counts the commit. `allNames`: whether the events are new to the cells of all event names as well. */
+  encode(deltas: Deltas, generationOf: GenerationOf, allNames: boolean, commit: CommitMark): EncodedCells {
+    const sorted = deltas.sorted();
+    this.#writer.clear();
+    this.#rows = 0;
+    this.#writeCommit(commit);
+    for (const { eventName, channel, cells } of deltas.cells) {
+      const [name, of] = [textBytes(eventName), textBytes(channel)];
+      for (const [hour, minutes] of minutesByHour(cells, sorted)) {
+        const day = Math.floor(hour / HOURS_OF_DAY);
+        const own = { eventName: name, channel: of, generation: generationOf(eventName, day) };
+        const above: CellOfHour[] = [own, { ...own, channel: NO_NAME }];
+        if (allNames) {
+          const all = { eventName: NO_NAME, channel: of, generation: generationOf('', day) };
+          above.push(all, { ...all, channel: NO_NAME });
+        }
+        this.#writeMinutes(own, minutes, sorted);
+        this.#writeAbove(above, hour, minutes, sorted);
+      }
+    }
+    return { rows: this.#rows, bytes: this.#writer.bytes() };
+  }
+
+  #writeCommit({ roller, number }: CommitMark): void {
+    this.#writeHead(LEVEL.commits, { eventName: textBytes(roller), channel: NO_NAME, generation: 0 }, 0, 0, number);
+    writeBitmapState(this.#writer, this.#users, 0);
+    this.#writer.length(0);
+  }
+
+  #writeMinutes(cell: CellOfHour, minutes: readonly Minute[], sorted: SortedRows): void {
+    for (const minute of minutes) {
+      const [from, end] = rowsOf(minute, sorted);
+      this.#writeHead(LEVEL.minute, cell, minute[0], end - from);
+      this.#writeUsers([minute], sorted);
+      this.#writeEntries(from, end, sorted);
+    }
+  }
+
+  /** The users of an hour are the same in all of its cells: they are sorted once. */
+  #writeAbove(above: readonly CellOfHour[], hour: number, minutes: readonly Minute[], sorted: SortedRows): void {
+    const writer = this.#writer;
+    let total = 0;
+    for (const minute of minutes) {
+      const [from, end] = rowsOf(minute, sorted);
+      total += end - from;
+    }
+    let users: readonly [from: number, end: number] | undefined;
+    for (const cell of above) {
+      for (const { level, hours } of LEVELS_ABOVE) {
+        // Cells of five days are not made anew with a day: they stay in the first generation, and whoever asks for a rebuilt day does not
+        // read them.
+        const generation = level === LEVEL.fiveDays ? 0 : cell.generation;
+        this.#writeHead(level, { ...cell, generation }, Math.floor(hour / hours), total);
+        if (users === undefined) users = this.#writeUsers(minutes, sorted);
+        else writer.again(...users);
+        writer.length(0);
+      }
+    }
+  }
+
+  #writeHead(
+    level: number,
+    { eventName, channel, generation }: CellOfHour,
+    bucket: number,
+    total: number,
+    commits = 0,
+  ): void {
+    const writer = this.#writer;
+    writer.uint8(level);
+    writer.raw(eventName);
+    writer.raw(channel);
+    writer.uint32(bucket);
+    writer.int64(generation);
+    writer.int64(total);
+    writer.int64(commits);
+    this.#rows += 1;
+  }
+
+  /** The users of these minutes; returns where they stand in what was written. */
+  #writeUsers(minutes: readonly Minute[], sorted: SortedRows): readonly [from: number, end: number] {
+    const at = this.#writer.position;
+    let count = 0;
+    for (const minute of minutes) {
+      const [from, end] = rowsOf(minute, sorted);
+      this.#reserveUsers(count + end - from, count);
+      this.#users.set(sorted.uids.subarray(from, end), count);
+      count += end - from;
+    }
+    writeBitmapState(this.#writer, this.#users, sortUnique(this.#users, count));
+    return [at, this.#writer.position];
+  }
+
+  #reserveUsers(room: number, used: number): void {
+    if (this.#users.length >= room) return;
+    const larger = new Uint32Array(room * 2);
+    larger.set(this.#users.subarray(0, used));
+    this.#users = larger;
+  }
+
+  #writeEntries(from: number, end: number, { uids, seconds }: SortedRows): void {
+    this.#writer.length(end - from);
+    const view = this.#writer.room((end - from) * ENTRY_BYTES);
+    for (let i = from; i < end; i += 1) {
+      const at = (i - from) * ENTRY_BYTES;
+      view.setUint32(at, uids[i] ?? 0, true);
+      view.setUint32(at + 4, seconds[i] ?? 0, true);
+    }
+  }
+}
+
+function rowsOf([, cell]: Minute, { bounds }: SortedRows): readonly [from: number, end: number] {
+  return [bounds[cell] ?? 0, bounds[cell + 1] ?? 0];
+}
+
+/** Minutes that have something, by hour. */
+function minutesByHour(cells: ReadonlyMap<number, number>, sorted: SortedRows): Map<number, Minute[]> {
+  const hours = new Map<number, Minute[]>();
+  for (const minute of cells) {
+    const [from, end] = rowsOf(minute, sorted);
+    if (from === end) continue;
+    const hour = Math.floor(minute[0] / MINUTES_OF_HOUR);
+    const known = hours.get(hour);
+    if (known === undefined) hours.set(hour, [minute]);
+    else known.push(minute);
+  }
+  return hours;
+}
