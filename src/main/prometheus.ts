@@ -130,7 +130,11 @@ const ROLLER_GAUGES: readonly Series[] = [
     help: 'Event names in the rollup; beyond 10 000 they are answered from raw rows.',
     counter: 'rollEventNames',
   },
-  { name: 'penstock_rollup_users', help: 'Users that have a number.', counter: 'rollUsers' },
+  {
+    name: 'penstock_rollup_users',
+    help: 'Numbers that were given to users; one in each step goes to nobody.',
+    counter: 'rollUsers',
+  },
   {
     name: 'penstock_rollup_open_days',
     help: 'Days of an event name that are answered from raw rows until they are rebuilt.',

@@ -132,8 +132,10 @@ export class Sum {
     for (const groups of this.#inOrderOfTime()) {
       if (page.length > limit) break;
       // What was counted and taken out again leaves a cell of nothing.
-      const some = groups.filter((group) => group.total > 0 && (after === undefined || isBehind(group, after, keys)));
-      if (some.length > 1) some.sort((a, b) => orderOf(a, b, keys));
+      const some = groups.filter(
+        (group) => group.total > 0 && (after === undefined || orderOf(group, (_, at) => after[at] ?? '', keys) > 0),
+      );
+      if (some.length > 1) some.sort((a, b) => orderOf(a, ({ of }) => of(b), keys));
       for (const group of some) page.push(group);
     }
     return page.slice(0, limit + 1);
@@ -161,21 +163,13 @@ function valueReader(key: SortKey, [first]: readonly Dimension[]): OrderKey {
   return { of: key === first ? (group) => group.first : (group) => group.second, isDown: false };
 }
 
-function orderOf(a: Group, b: Group, keys: readonly OrderKey[]): number {
-  for (const { of, isDown } of keys) {
-    const difference = compare(of(a), of(b));
-    if (difference !== 0) return isDown ? -difference : difference;
+/** Where a group belongs: below 0 before what has these values, above 0 behind it. */
+function orderOf(group: Group, valueOf: (key: OrderKey, at: number) => CursorValue, keys: readonly OrderKey[]): number {
+  for (const [at, key] of keys.entries()) {
+    const difference = compare(key.of(group), valueOf(key, at));
+    if (difference !== 0) return key.isDown ? -difference : difference;
   }
   return 0;
-}
-
-/** Whether it comes behind where the page before ended. */
-function isBehind(group: Group, after: readonly CursorValue[], keys: readonly OrderKey[]): boolean {
-  for (const [at, { of, isDown }] of keys.entries()) {
-    const difference = compare(of(group), after[at] ?? '');
-    if (difference !== 0) return isDown ? difference < 0 : difference > 0;
-  }
-  return false;
 }
 
 /** Of a minute's events, those that are within. */
