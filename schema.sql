@@ -137,6 +137,7 @@ ORDER BY hash
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512;
 
 -- What may have been counted: minute << 32 | 32 bits of the identity's hash. What is not here was never counted.
+-- Late events are asked for one by one, all over the table: what is read and decompressed for each is kept small.
 
 CREATE TABLE IF NOT EXISTS {database}.rollup_identities
 (
@@ -144,7 +145,8 @@ CREATE TABLE IF NOT EXISTS {database}.rollup_identities
 )
 ENGINE = MergeTree
 ORDER BY key
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512,
+    min_compress_block_size = 4096, max_compress_block_size = 8192;
 
 -- Days of an event name ('': of all of them) that rollup must not answer for, until done. request makes each of them its own.
 -- wanted = 0: held, because raw rows of that day are about to change; it is not rebuilt, but closed by who holds it, in the INSERT that

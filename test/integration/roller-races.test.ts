@@ -54,30 +54,75 @@ function rowsOf(users: readonly string[]): RowGroup[] {
   return [{ eventName: 'view', channel: 'web', count: users.length, users: words, ...nothing }];
 }
 
-test('of two rollers that number the same user first and others behind, one begins again', async () => {
+/** Who gives numbers, with a filter of all hashes or without. */
+async function numbersBy(by: ClickHouseClient, database: string, filterMax: number): Promise<UserNumbers> {
+  const { signal } = new AbortController();
+  const fence = new Fence(by, database, signal);
+  const numbers = new UserNumbers({
+    client: by,
+    database,
+    signal,
+    fence,
+    memoryMax: 1_000,
+    usersMax: 1_000_000,
+    filterMax,
+  });
+  await fence.reset();
+  await numbers.reset();
+  return numbers;
+}
+
+for (const filterMax of [0, 1_000]) {
+  test(`of two rollers that number the same user first and others behind, one begins again (filter of ${filterMax})`, async () => {
+    const { client } = clickhouse;
+    const database = await clickhouse.newDatabase();
+    const gate = new Turnstile();
+    const quick = await numbersBy(client, database, filterMax);
+    const slow = await numbersBy(stalledAt(gate, `\`${database}\`.\`rollup_users\``), database, filterMax);
+    gate.close();
+    // Both have found that none of them has a number.
+    const late = assert.rejects(slow.of(rowsOf(['anna', 'dora', 'bert'])), FenceBroken);
+    await gate.reached;
+    assert.deepEqual(await quick.of(rowsOf(['anna', 'bert', 'carl'])), [Uint32Array.of(0, 1, 2)]);
+    gate.open();
+    await late;
+    await slow.reset();
+    // 3 is the mark of who was quicker.
+    assert.deepEqual(await slow.of(rowsOf(['anna', 'dora', 'bert'])), [Uint32Array.of(0, 4, 1)]);
+  });
+}
+
+test('who was numbered by another roller behind the reading of the filter gets no second number', async () => {
   const { client } = clickhouse;
   const database = await clickhouse.newDatabase();
-  const { signal } = new AbortController();
-  const numbersBy = async (by: ClickHouseClient): Promise<UserNumbers> => {
-    const fence = new Fence(by, database, signal);
-    const numbers = new UserNumbers({ client: by, database, signal, fence, memoryMax: 1_000, usersMax: 1_000 });
-    await fence.reset();
-    await numbers.reset();
-    return numbers;
-  };
-  const gate = new Turnstile();
-  const quick = await numbersBy(client);
-  const slow = await numbersBy(stalledAt(gate, `\`${database}\`.\`rollup_users\``));
-  gate.close();
-  // Both have found that none of them has a number.
-  const late = assert.rejects(slow.of(rowsOf(['anna', 'dora', 'bert'])), FenceBroken);
-  await gate.reached;
-  assert.deepEqual(await quick.of(rowsOf(['anna', 'bert', 'carl'])), [Uint32Array.of(0, 1, 2)]);
-  gate.open();
-  await late;
-  await slow.reset();
-  // 3 is the mark of who was quicker.
-  assert.deepEqual(await slow.of(rowsOf(['anna', 'dora', 'bert'])), [Uint32Array.of(0, 4, 1)]);
+  const first = await numbersBy(client, database, 1_000);
+  assert.deepEqual(await first.of(rowsOf(['anna'])), [Uint32Array.of(0)]);
+  const second = await numbersBy(client, database, 1_000);
+  assert.deepEqual(await second.of(rowsOf(['anna', 'bert'])), [Uint32Array.of(0, 2)]);
+  // Its filter does not have bert.
+  await assert.rejects(first.of(rowsOf(['bert'])), FenceBroken);
+  await first.reset();
+  assert.deepEqual(await first.of(rowsOf(['bert', 'carl', 'anna'])), [Uint32Array.of(2, 4, 0)]);
+});
+
+test('a filter that has become too small is read again, with everyone in it', async () => {
+  const { client } = clickhouse;
+  // More users than the smallest filter has room for.
+  const many = Array.from({ length: 120_000 }, (_, i) => `user ${i}`);
+  // The second one has no filter any more when they are numbered.
+  for (const filterMax of [1_000_000, 110_000]) {
+    const numbers = await numbersBy(client, await clickhouse.newDatabase(), filterMax);
+    await numbers.of(rowsOf(many));
+    // Memory has two generations of a thousand: after these it has forgotten them.
+    const crowds = [1, 2, 3].map((crowd) => Array.from({ length: 1_000 }, (_, i) => `crowd ${crowd} ${i}`));
+    for (const crowd of crowds) await numbers.of(rowsOf(crowd));
+    const { bytes } = numbers;
+    assert.deepEqual(await numbers.of(rowsOf(['user 7', 'anna', 'user 119999', 'crowd 1 0'])), [
+      // Each time that numbers are given, one is nobody's.
+      Uint32Array.of(7, many.length + 3_004, many.length - 1, many.length + 1),
+    ]);
+    assert.equal(numbers.bytes, bytes);
+  }
 });
 
 /** A client whose INSERTs into a table stop at a gate. */

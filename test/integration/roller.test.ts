@@ -103,6 +103,43 @@ test('a later version with another user or channel counts instead, once its day 
   assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
 });
 
+test('late events that are sent again soon are known without loading their seconds, until their day is rebuilt', async () => {
+  const database = await clickhouse.newDatabase();
+  const { client } = clickhouse;
+  const rolling = newRoller(client, database);
+  await settle(rolling);
+  const send = async (rows: readonly EventRow[]): Promise<void> => {
+    rolling.roller.offer(await ship(client, database, rows));
+    await settle(rolling);
+    assert.deepEqual(await rollupFaults(client, database), []);
+  };
+  const rows = Array.from({ length: 30 }, (_, i) => event({ user_id: `user ${i}`, ts: Date.now() - i * 3 * DAY_MS }));
+  const late = rows.slice(1);
+  const [first] = late as [EventRow];
+  await send([...rows, ...late.map((row) => again(row))]);
+  await send([
+    ...rows.map((row) => again(row)),
+    event({ ts: first.ts, user_id: 'who happens to be in the same second' }),
+  ]);
+  assert.equal(rolling.counters.get('rollLoadedSeconds'), 0);
+  // Twice in one batch, with different users; then as it was at first, which is not what its day was rebuilt with.
+  await send([again(first, { user_id: 'a' }), again(first, { user_id: 'b' })]);
+  await send([again(first)]);
+  await send([again(first)]);
+  // A roller that did not count them itself has to look.
+  const other = newRoller(client, database, { leaveToOthersMs: 0 });
+  other.roller.offer(
+    await ship(
+      client,
+      database,
+      late.map((row) => again(row)),
+    ),
+  );
+  await settle(other);
+  assert.deepEqual(await rollupFaults(client, database), []);
+  assert.equal(other.counters.get('rollLoadedSeconds'), late.length);
+});
+
 test('a batch whose instance never came back is rolled from its intent, and once more when it did', async () => {
   const database = await clickhouse.newDatabase();
   const rows = [event(), event({ user_id: 'bert' }), event({ user_id: 'carl' })];

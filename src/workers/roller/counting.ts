@@ -113,6 +113,7 @@ export class Counting {
   forgetDay(eventName: string, day: number): void {
     if (!this.#names.has(eventName)) return;
     const name = this.#names.numberOf(eventName);
+    this.#options.identities.forgetLate();
     for (let second = day * SECONDS_OF_DAY; second < (day + 1) * SECONDS_OF_DAY; second += 1) {
       this.#options.identities.makeCold(name, second);
     }
@@ -154,7 +155,7 @@ export class Counting {
 
   /**
    * Makes seconds hot that are worth it, where nothing was counted in them yet. Returns those that must be loaded: where something
-   * was, and cold ones with an event that may have been counted.
+   * was, and cold ones with an event that may have been counted and is not remembered.
    */
   async #warm(groups: readonly RowGroup[], nowMs: number): Promise<Map<number, Slice>> {
     const { identities } = this.#options;
@@ -219,38 +220,39 @@ export class Counting {
     return cold;
   }
 
-  /** Cold seconds with an event that may have been counted, or is there twice, are to be loaded. */
+  /** Cold seconds with an event that may have been counted, and of which memory does not know it, are to be loaded. */
   async #doubt(
     groups: readonly RowGroup[],
     cold: ReadonlyMap<number, Slice>,
     toLoad: Map<number, Slice>,
   ): Promise<void> {
-    const { client, database, signal } = this.#options;
+    const { client, database, signal, identities } = this.#options;
     const keys = new ColdKeys();
     const minuteOf = ({ second }: Slice): number => Math.floor(second / 60);
     this.#eachColdRow(groups, cold, (slice, hash) => keys.add(minuteOf(slice), hash));
     await keys.ask(client, database, signal);
-    this.#eachColdRow(groups, cold, (slice, hash, id) => {
-      if (keys.isDoubtful(minuteOf(slice), hash)) toLoad.set(id, slice);
+    this.#eachColdRow(groups, cold, (slice, hash, id, group, i) => {
+      if (!keys.mayBeCounted(minuteOf(slice), hash)) return;
+      if (!identities.recallsLate(group, i, this.#names.numberOf(slice.eventName))) toLoad.set(id, slice);
     });
   }
 
   #eachColdRow(
     groups: readonly RowGroup[],
     cold: ReadonlyMap<number, Slice>,
-    onRow: (slice: Slice, hash: number, id: number) => void,
+    onRow: (slice: Slice, hash: number, id: number, group: RowGroup, i: number) => void,
   ): void {
     for (const group of groups) {
       const nameHash = this.#names.hashOf(group.eventName);
       for (let i = 0; i < group.count; i += 1) {
         const id = this.#sliceOf(group.eventName, secondOf(group.timestamps, i));
         const slice = cold.get(id);
-        if (slice !== undefined) onRow(slice, keyHash(group, i, nameHash), id);
+        if (slice !== undefined) onRow(slice, keyHash(group, i, nameHash), id, group, i);
       }
     }
   }
 
-  /** Adds the rows of all seconds that are not loaded: those of hot ones that are new, and all of the others. */
+  /** Adds the rows of all seconds that are not loaded, as far as they are new: of others than hot ones, all that are not remembered are. */
   #countRest(
     groups: readonly RowGroup[],
     uids: readonly Uint32Array[],
@@ -288,11 +290,11 @@ export class Counting {
           }
         }
         if (skip || uid === NO_NUMBER) continue;
-        if (hot) {
-          const seen = identities.see(group, i, name, channelNumber, uid);
-          if (seen === SEEN.changed) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
-          if (seen !== SEEN.no) continue;
-        }
+        const seen = hot
+          ? identities.see(group, i, name, channelNumber, uid)
+          : identities.seeLate(group, i, name, channelNumber, uid);
+        if (seen === SEEN.changed) changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
+        if (seen !== SEEN.no) continue;
         deltas.add(cell, secondOfMinute, uid);
         deltas.addKey(keyHash(group, i, nameHash), minute);
       }
@@ -356,6 +358,7 @@ export class Counting {
           changed.set(`${dayOf(minute)} ${eventName}`, { eventName, day: dayOf(minute) });
           // What is not counted as it is must not be remembered as if it were.
           for (let i = 0; i < 60; i += 1) identities.makeCold(this.#names.numberOf(eventName), minute * 60 + i);
+          identities.forgetLate();
           continue;
         }
         const cell = deltas.cell(minutes, minute);

@@ -7,9 +7,11 @@ import { BinaryReader, quoteBytes, readBinary } from '../../shared/clickhouse/bi
 import type { RowGroup } from './rows.js';
 
 /**
- * Which events were counted. Two kinds of memory:
+ * Which events were counted. Three kinds of memory:
  * - seconds that are hot (of one event name): every identity that was counted in them is here, exactly, with its user and channel;
- * - `rollup_identities`, for all others: 32 bits of a hash within a minute. What is not there was never counted.
+ * - `rollup_identities`, for all others: 32 bits of a hash within a minute. What is not there was never counted;
+ * - the last events that were counted in seconds that were not hot, exactly: late ones that are sent again soon. What is not here may have
+ *   been counted all the same.
  */
 
 /** What is known of an event. */
@@ -27,12 +29,15 @@ const SECONDS = 60;
 /** About a hundred bytes each. */
 const HOT_MAX = 100_000;
 const FOLLOWED_MAX = 20_000;
+/** Twice as many at most: 5 MiB. */
+const LATE_MAX = 50_000;
 /** Random per process: which ids meet in the table is nothing a producer can aim at. */
 const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
 
 export class Identities {
   readonly #memoryMax: number;
   #seen: Generations;
+  #late = new Generations(LATE_MAX);
   /** Seconds of an event name, as `sliceOf`, and the generation of `#seen` in which they became hot. */
   readonly #hot = new Map<number, number>();
   /** Of minutes of an event name that were empty when they were met: 1 for each second in which something was counted since. */
@@ -44,11 +49,12 @@ export class Identities {
   }
 
   get bytes(): number {
-    return this.#seen.bytes;
+    return this.#seen.bytes + this.#late.bytes;
   }
 
   reset(): void {
     this.#seen = new Generations(this.#memoryMax);
+    this.forgetLate();
     this.#hot.clear();
     this.#followed.clear();
   }
@@ -56,6 +62,7 @@ export class Identities {
   /** Within one step nothing that is hot is forgotten. */
   beginStep(): void {
     this.#seen.age();
+    this.#late.age();
     forgetOldest(this.#hot, HOT_MAX);
   }
 
@@ -76,6 +83,11 @@ export class Identities {
   makeCold(name: number, second: number): void {
     this.#hot.delete(sliceOf(name, second));
     this.#followed.delete(minuteSlice(name, second));
+  }
+
+  /** What was counted in seconds that were not hot is not known any more: cells of some of them are being made anew. */
+  forgetLate(): void {
+    this.#late = new Generations(LATE_MAX);
   }
 
   /** Nothing was ever counted in this minute: what is counted from now on is noted. */
@@ -100,6 +112,28 @@ export class Identities {
 
   /** SEEN of row `i` in a hot second. `name` numbers the event name, `channel` the channel. */
   see(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
+    return this.#look(this.#seen, group, i, name, channel, uid, true);
+  }
+
+  /** The same of a row in another second, which is not known to have been counted. */
+  seeLate(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
+    return this.#look(this.#late, group, i, name, channel, uid, true);
+  }
+
+  /** Whether a row in such a second is known to have been counted. */
+  recallsLate(group: RowGroup, i: number, name: number): boolean {
+    return this.#look(this.#late, group, i, name, 0, 0, false) !== SEEN.no;
+  }
+
+  #look(
+    memory: Generations,
+    group: RowGroup,
+    i: number,
+    name: number,
+    channel: number,
+    uid: number,
+    remember: boolean,
+  ): number {
     const at = i * WORDS;
     const timestamp = group.timestamps[i] ?? 0;
     const low = timestamp >>> 0;
@@ -110,12 +144,11 @@ export class Identities {
     const k1 = ((ids[at + 1] ?? 0) ^ mix(low, high, name, SEEDS[1])) >>> 0;
     const k2 = ((ids[at + 2] ?? 0) ^ mix(low, high, name, SEEDS[2])) >>> 0;
     const k3 = ((ids[at + 3] ?? 0) ^ mix(low, high, name, SEEDS[3])) >>> 0;
-    const seen = this.#seen;
-    if (!seen.find(k0, k1, k2, k3)) {
-      seen.add(k0, k1, k2, k3, uid, channel);
+    if (!memory.find(k0, k1, k2, k3)) {
+      if (remember) memory.add(k0, k1, k2, k3, uid, channel);
       return SEEN.no;
     }
-    return seen.value === uid && seen.tag === channel ? SEEN.same : SEEN.changed;
+    return memory.value === uid && memory.tag === channel ? SEEN.same : SEEN.changed;
   }
 }
 
@@ -156,23 +189,19 @@ export function hashOfName(eventName: string): number {
   return hash >>> 0;
 }
 
-/** Keys of events in minutes that are not hot: each once, and whether it may have been counted, or is there twice. */
+/** Keys of events in seconds that are not hot: each once, and whether it may have been counted. */
 export class ColdKeys {
   readonly #table = new HashTable();
   readonly #words: number[] = [];
 
   add(minute: number, hash: number): void {
-    const slot = this.#table.find(hash, minute, 0, 0);
-    if (slot >= 0) {
-      this.#table.setValue(slot, 1);
-      return;
-    }
+    if (this.#table.find(hash, minute, 0, 0) >= 0) return;
     this.#table.add(hash, minute, 0, 0, 0, 0);
     this.#words.push(hash, minute);
   }
 
-  /** Whether an event with this key may be the second one: counted before, or among those that were added. */
-  isDoubtful(minute: number, hash: number): boolean {
+  /** Whether an event with this key may have been counted. */
+  mayBeCounted(minute: number, hash: number): boolean {
     const slot = this.#table.find(hash, minute, 0, 0);
     return slot >= 0 && this.#table.valueAt(slot) === 1;
   }

@@ -7,6 +7,8 @@ export interface RollerLimits {
   /** Event names that are rolled, and users that get a number. */
   readonly namesMax: number;
   readonly usersMax: number;
+  /** Users of whom a filter tells without asking who is new: 16 bits each at most. */
+  readonly filteredUsers: number;
   /** While another roller has committed within this time, ms, it is left to it. */
   readonly leaveToOthersMs: number;
   /** Rows that are read at once. */
@@ -18,6 +20,7 @@ export const ROLLER_LIMITS: RollerLimits = {
   users: 500_000,
   namesMax: 10_000,
   usersMax: 2 ** 28,
+  filteredUsers: 4_000_000,
   leaveToOthersMs: 8_000,
   windowRows: 250_000,
 };

@@ -118,6 +118,7 @@ export class Roller {
       fence: this.#fence,
       memoryMax: this.#limits.users,
       usersMax: this.#limits.usersMax,
+      filterMax: this.#limits.filteredUsers,
     });
     this.#exceptions = new Exceptions(client, database, signal);
     this.#exceptions.onRaised = () => this.#follower?.excepted();
@@ -337,7 +338,7 @@ export class Roller {
     if (rows > windowRows) return false;
     const [first] = ranges;
     // What came in a few seconds is not much more than what is pending of them.
-    if (first === undefined || (first.fromUs > Date.now() * 1000 - MOMENT_US && rows < windowRows / 4)) return true;
+    if (first === undefined || (first.fromUs > Date.now() * 1000 - MOMENT_US && rows < windowRows / 2)) return true;
     const { client, database, signal } = this.#options;
     return await areAtMost(client, database, ranges, windowRows, signal);
   }

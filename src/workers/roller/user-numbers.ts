@@ -2,13 +2,17 @@ import { randomBytes } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Fence } from './fence.js';
+import { HashFilter } from './hash-filter.js';
 import { Generations, HashTable } from './hash-table.js';
 import { BinaryReader, quoteBytes, readBinary, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
 import type { RowGroup } from './rows.js';
 
 /**
- * Users' numbers: dense, in order of appearance, each given once. What is not in memory is asked for; who has none gets the
+ * Users' numbers: dense, in order of appearance, each given once. Who is not in memory is asked for; who has none gets the
  * next one by an INSERT whose token is the first number it gives, so that of two rollers only one gives it.
+ *
+ * Of most users who are new a filter of all hashes says so without asking. It has every hash that there was when it was read; one that another roller
+ * added behind it took the number that is next here, so that nobody gets a second one.
  */
 export interface UserNumbersOptions {
   readonly client: ClickHouseClient;
@@ -19,15 +23,22 @@ export interface UserNumbersOptions {
   readonly memoryMax: number;
   /** No higher number is given. */
   readonly usersMax: number;
+  /** While there are no more users than these, a filter tells of those who are new. */
+  readonly filterMax: number;
 }
 
 /** Not a number: there are more users than get one. */
 export const NO_NUMBER = 0xffffffff;
 const WORDS = 4;
+const HASH_BYTES = 16;
+/** Hashes that a filter has room for at least. */
+const FILTER_ROOM_MIN = 100_000;
 
 export class UserNumbers {
   readonly #options: UserNumbersOptions;
   #known: Generations;
+  /** Of all hashes that have a number; none: everything is asked for. */
+  #filter: HashFilter | undefined;
   #next = 0;
 
   constructor(options: UserNumbersOptions) {
@@ -36,7 +47,7 @@ export class UserNumbers {
   }
 
   get bytes(): number {
-    return this.#known.bytes;
+    return this.#known.bytes + (this.#filter?.bytes ?? 0);
   }
 
   /** Numbers that were given: nearly all of them to users. */
@@ -48,6 +59,7 @@ export class UserNumbers {
   async reset(): Promise<void> {
     const { client, database, signal, memoryMax } = this.#options;
     this.#known = new Generations(memoryMax);
+    this.#filter = undefined;
     const query = `SELECT toUInt32(if(count() = 0, 0, max(uid) + 1)) FROM ${tableName(database, 'rollup_users')} FORMAT RowBinary`;
     this.#next = new BinaryReader(await readBinary(client, query, signal)).uint32();
   }
@@ -85,7 +97,8 @@ export class UserNumbers {
 
   /** Numbers of users that are not in memory; who is beyond the bound has NO_NUMBER. */
   async #number(hashes: Uint32Array): Promise<Uint32Array> {
-    const found = await this.#ask(hashes);
+    const filter = await this.#filterWithRoom();
+    const found = await this.#ask(filter === undefined ? hashes : thoseIn(filter, hashes));
     const numbers = new Uint32Array(hashes.length / WORDS);
     const fresh = new Uint32Array(hashes.length);
     const first = this.#next;
@@ -103,7 +116,11 @@ export class UserNumbers {
         numbers[user] = NO_NUMBER;
       }
     }
-    if (next > first) this.#next = await this.#give(fresh.subarray(0, (next - first) * WORDS), first);
+    if (next > first) {
+      const given = fresh.subarray(0, (next - first) * WORDS);
+      this.#next = await this.#give(given, first);
+      if (filter !== undefined) addAll(filter, given);
+    }
     for (let user = 0; user < numbers.length; user += 1) {
       const number = numbers[user] ?? NO_NUMBER;
       const at = user * WORDS;
@@ -113,8 +130,22 @@ export class UserNumbers {
     return numbers;
   }
 
+  /** The filter, with room for who is numbered next; none where there are too many users for it. */
+  async #filterWithRoom(): Promise<HashFilter | undefined> {
+    const { client, database, signal, filterMax } = this.#options;
+    if (this.#next > filterMax) this.#filter = undefined;
+    else if (this.#filter === undefined || this.#filter.size > this.#filter.capacity) {
+      const filter = new HashFilter(Math.min(Math.max(2 * this.#next, FILTER_ROOM_MIN), filterMax));
+      const query = `SELECT hash FROM ${tableName(database, 'rollup_users')} FORMAT RowBinary`;
+      await eachHash(client, query, signal, (hashes) => addAll(filter, hashes));
+      this.#filter = filter;
+    }
+    return this.#filter;
+  }
+
   async #ask(hashes: Uint32Array): Promise<HashTable> {
     const { client, database, signal } = this.#options;
+    if (hashes.length === 0) return new HashTable();
     const query = `SELECT hash, uid FROM ${tableName(database, 'rollup_users')} WHERE hash IN (${fixedStrings(hashes)}) FORMAT RowBinary`;
     const reader = new BinaryReader(await readBinary(client, query, signal));
     const found = HashTable.for(hashes.length / WORDS);
@@ -182,6 +213,42 @@ class Missing {
     this.#table.add(k0, k1, k2, k3, this.count, 0);
     this.users.push(this.count);
     this.count += 1;
+  }
+}
+
+function addAll(filter: HashFilter, hashes: Uint32Array): void {
+  for (let at = 0; at < hashes.length; at += WORDS) {
+    filter.add(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0);
+  }
+}
+
+/** Those that may be in the filter. */
+function thoseIn(filter: HashFilter, hashes: Uint32Array): Uint32Array {
+  const some = new Uint32Array(hashes.length);
+  let words = 0;
+  for (let at = 0; at < hashes.length; at += WORDS) {
+    if (!filter.mayHave(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0)) continue;
+    some.set(hashes.subarray(at, at + WORDS), words);
+    words += WORDS;
+  }
+  return some.subarray(0, words);
+}
+
+/** The hashes that a query answers with, some at a time, in order. */
+async function eachHash(
+  client: ClickHouseClient,
+  query: string,
+  signal: AbortSignal,
+  onHashes: (hashes: Uint32Array) => void,
+): Promise<void> {
+  const { stream } = await client.exec({ query, clickhouse_settings: READ_SETTINGS, abort_signal: signal });
+  let rest = Buffer.alloc(0);
+  for await (const chunk of stream) {
+    const bytes = Buffer.concat([rest, chunk as Buffer]);
+    const whole = bytes.length - (bytes.length % HASH_BYTES);
+    // A view of words must begin where a word does.
+    onHashes(new Uint32Array(new Uint8Array(bytes.subarray(0, whole)).buffer));
+    rest = bytes.subarray(whole);
   }
 }
 
