@@ -4,8 +4,9 @@ import { LEVEL } from './level.js';
 import { RowBinaryWriter, textBytes } from './row-binary-writer.js';
 
 /**
- * The rows of `rollup` that a commit adds, as RowBinary: of each minute one with its events, and of each hour one for every cell above it
- * that it is part of. Several rows of one key are put together when they are inserted.
+ * The rows of `rollup` that a commit adds, as RowBinary: of each minute one with its events, and of each hour with many events one for every
+ * cell above it that it is part of; ClickHouse puts rows of one key together. Hours with few (late events: most rows of a commit come of
+ * them) are put together here, as a row costs ClickHouse more than its users do.
  */
 
 export const CELL_COLUMNS = 'level, event_name, channel, bucket, generation, total, commits, users, entries';
@@ -24,11 +25,20 @@ export interface EncodedCells {
   readonly bytes: Buffer;
 }
 
-/** Event name and channel of a cell that an hour goes into, as bytes, and the generation of that day's cells. */
-interface CellOfHour {
-  readonly eventName: Buffer;
+/** The cells of an event name and channel, either of which may be '': all of them. */
+interface Series {
+  readonly eventName: string;
+  readonly name: Buffer;
   readonly channel: Buffer;
+  /** What hours with few events add: by level and bucket. */
+  readonly small: Map<number, SmallCell>;
+}
+
+interface SmallCell {
+  readonly level: number;
+  readonly bucket: number;
   readonly generation: number;
+  readonly minutes: Minute[];
 }
 
 /** A minute and the number of its cell. */
@@ -38,6 +48,9 @@ const MINUTES_OF_HOUR = 60;
 const HOURS_OF_DAY = 24;
 const ENTRY_BYTES = 8;
 const NO_NAME = textBytes('');
+/** Events of an hour that are few. */
+const FEW = 32;
+const BUCKETS = 2 ** 32;
 /** The cells that an hour goes into beside its minutes: by how many hours. */
 const LEVELS_ABOVE = [
   { level: LEVEL.hour, hours: 1 },
@@ -48,6 +61,7 @@ const LEVELS_ABOVE = [
 /** Kept from one commit to the next, with its memory. */
 export class CellRows {
   readonly #writer = new RowBinaryWriter();
+  readonly #series = new Map<string, Series>();
   #users = new Uint32Array(1_024);
   #rows = 0;
 
@@ -55,55 +69,63 @@ export class CellRows {
   encode(deltas: Deltas, generationOf: GenerationOf, allNames: boolean, commit: CommitMark): EncodedCells {
     const sorted = deltas.sorted();
     this.#writer.clear();
+    this.#series.clear();
     this.#rows = 0;
     this.#writeCommit(commit);
     for (const { eventName, channel, cells } of deltas.cells) {
-      const [name, of] = [textBytes(eventName), textBytes(channel)];
+      const own = this.#seriesOf(eventName, channel);
+      const above = [own, this.#seriesOf(eventName, '')];
+      if (allNames) above.push(this.#seriesOf('', channel), this.#seriesOf('', ''));
       for (const [hour, minutes] of minutesByHour(cells, sorted)) {
-        const day = Math.floor(hour / HOURS_OF_DAY);
-        const own = { eventName: name, channel: of, generation: generationOf(eventName, day) };
-        const above: CellOfHour[] = [own, { ...own, channel: NO_NAME }];
-        if (allNames) {
-          const all = { eventName: NO_NAME, channel: of, generation: generationOf('', day) };
-          above.push(all, { ...all, channel: NO_NAME });
-        }
-        this.#writeMinutes(own, minutes, sorted);
-        this.#writeAbove(above, hour, minutes, sorted);
+        this.#writeMinutes(own, generationOf(eventName, Math.floor(hour / HOURS_OF_DAY)), minutes, sorted);
+        if (eventsOf(minutes, sorted) > FEW) this.#writeAbove(above, generationOf, hour, minutes, sorted);
+        else for (const series of above) addSmall(series, generationOf, hour, minutes);
       }
     }
+    for (const series of this.#series.values()) this.#writeSmall(series, sorted);
     return { rows: this.#rows, bytes: this.#writer.bytes() };
   }
 
+  #seriesOf(eventName: string, channel: string): Series {
+    const key = `${eventName}\0${channel}`;
+    let series = this.#series.get(key);
+    if (series === undefined) {
+      series = { eventName, name: textBytes(eventName), channel: textBytes(channel), small: new Map() };
+      this.#series.set(key, series);
+    }
+    return series;
+  }
+
   #writeCommit({ roller, number }: CommitMark): void {
-    this.#writeHead(LEVEL.commits, { eventName: textBytes(roller), channel: NO_NAME, generation: 0 }, 0, 0, number);
+    this.#writeHead(LEVEL.commits, { name: textBytes(roller), channel: NO_NAME }, 0, 0, 0, number);
     writeBitmapState(this.#writer, this.#users, 0);
     this.#writer.length(0);
   }
 
-  #writeMinutes(cell: CellOfHour, minutes: readonly Minute[], sorted: SortedRows): void {
+  #writeMinutes(series: Series, generation: number, minutes: readonly Minute[], sorted: SortedRows): void {
     for (const minute of minutes) {
       const [from, end] = rowsOf(minute, sorted);
-      this.#writeHead(LEVEL.minute, cell, minute[0], end - from);
+      this.#writeHead(LEVEL.minute, series, minute[0], generation, end - from);
       this.#writeUsers([minute], sorted);
       this.#writeEntries(from, end, sorted);
     }
   }
 
   /** The users of an hour are the same in all of its cells: they are sorted once. */
-  #writeAbove(above: readonly CellOfHour[], hour: number, minutes: readonly Minute[], sorted: SortedRows): void {
+  #writeAbove(
+    above: readonly Series[],
+    generationOf: GenerationOf,
+    hour: number,
+    minutes: readonly Minute[],
+    sorted: SortedRows,
+  ): void {
     const writer = this.#writer;
-    let total = 0;
-    for (const minute of minutes) {
-      const [from, end] = rowsOf(minute, sorted);
-      total += end - from;
-    }
+    const total = eventsOf(minutes, sorted);
     let users: readonly [from: number, end: number] | undefined;
-    for (const cell of above) {
+    for (const series of above) {
       for (const { level, hours } of LEVELS_ABOVE) {
-        // Cells of five days are not made anew with a day: they stay in the first generation, and whoever asks for a rebuilt day does not
-        // read them.
-        const generation = level === LEVEL.fiveDays ? 0 : cell.generation;
-        this.#writeHead(level, { ...cell, generation }, Math.floor(hour / hours), total);
+        const generation = generationAt(level, series, generationOf, hour);
+        this.#writeHead(level, series, Math.floor(hour / hours), generation, total);
         if (users === undefined) users = this.#writeUsers(minutes, sorted);
         else writer.again(...users);
         writer.length(0);
@@ -111,16 +133,25 @@ export class CellRows {
     }
   }
 
+  #writeSmall(series: Series, sorted: SortedRows): void {
+    for (const { level, bucket, generation, minutes } of series.small.values()) {
+      this.#writeHead(level, series, bucket, generation, eventsOf(minutes, sorted));
+      this.#writeUsers(minutes, sorted);
+      this.#writer.length(0);
+    }
+  }
+
   #writeHead(
     level: number,
-    { eventName, channel, generation }: CellOfHour,
+    { name, channel }: Pick<Series, 'name' | 'channel'>,
     bucket: number,
+    generation: number,
     total: number,
     commits = 0,
   ): void {
     const writer = this.#writer;
     writer.uint8(level);
-    writer.raw(eventName);
+    writer.raw(name);
     writer.raw(channel);
     writer.uint32(bucket);
     writer.int64(generation);
@@ -163,6 +194,37 @@ export class CellRows {
 
 function rowsOf([, cell]: Minute, { bounds }: SortedRows): readonly [from: number, end: number] {
   return [bounds[cell] ?? 0, bounds[cell + 1] ?? 0];
+}
+
+function eventsOf(minutes: readonly Minute[], sorted: SortedRows): number {
+  let events = 0;
+  for (const minute of minutes) {
+    const [from, end] = rowsOf(minute, sorted);
+    events += end - from;
+  }
+  return events;
+}
+
+/** Adds an hour to the cells above it, to be written when all are known. */
+function addSmall(series: Series, generationOf: GenerationOf, hour: number, minutes: readonly Minute[]): void {
+  for (const { level, hours } of LEVELS_ABOVE) {
+    const bucket = Math.floor(hour / hours);
+    const key = level * BUCKETS + bucket;
+    const cell = series.small.get(key);
+    if (cell !== undefined) cell.minutes.push(...minutes);
+    else {
+      const generation = generationAt(level, series, generationOf, hour);
+      series.small.set(key, { level, bucket, generation, minutes: [...minutes] });
+    }
+  }
+}
+
+/**
+ * Cells of five days are not made anew with a day: they stay in the first generation, and whoever asks for a rebuilt day does not read
+ * them.
+ */
+function generationAt(level: number, { eventName }: Series, generationOf: GenerationOf, hour: number): number {
+  return level === LEVEL.fiveDays ? 0 : generationOf(eventName, Math.floor(hour / HOURS_OF_DAY));
 }
 
 /** Minutes that have something, by hour. */

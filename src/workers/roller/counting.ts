@@ -2,9 +2,10 @@ import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
+import { ColdSeconds } from './cold-seconds.js';
 import { Deltas, type GenerationOf, MINUTE_MS, secondOfEntry } from './deltas.js';
 import { dayOf, type Exceptions, LASTING_REASONS } from './exceptions.js';
-import { ColdKeys, type Identities, keyHash, SEEN, sliceOf } from './identities.js';
+import { type Identities, keyHash, SEEN, sliceOf } from './identities.js';
 import { type CountedCell, difference, minutesWithCells, readCells, readRows } from './load.js';
 import { Names } from './names.js';
 import { addAll, entriesByMinute, secondOf, since } from './row-groups.js';
@@ -158,13 +159,13 @@ export class Counting {
    * was, and cold ones with an event that may have been counted and is not remembered.
    */
   async #warm(groups: readonly RowGroup[], nowMs: number): Promise<Map<number, Slice>> {
-    const { identities } = this.#options;
+    const { client, database, signal, identities } = this.#options;
     const toLoad = new Map<number, Slice>();
-    const cold = this.#coldSlices(groups);
-    for (const [id, slice] of cold) {
+    const cold = new ColdSeconds(groups, this.#names, identities);
+    for (const [id, slice] of cold.slices) {
       if (!isWorthIt(slice, nowMs)) continue;
       toLoad.set(id, slice);
-      cold.delete(id);
+      cold.slices.delete(id);
     }
     await this.#follow([...toLoad.values()]);
     for (const [id, { eventName, second }] of toLoad) {
@@ -173,7 +174,7 @@ export class Counting {
       identities.makeHot(name, second);
       toLoad.delete(id);
     }
-    if (cold.size > 0) await this.#doubt(groups, cold, toLoad);
+    for (const [id, slice] of await cold.doubtful(client, database, signal)) toLoad.set(id, slice);
     return toLoad;
   }
 
@@ -192,62 +193,6 @@ export class Counting {
         const name = this.#names.numberOf(eventName);
         const minute = Math.floor(second / 60);
         if (!counted.has(sliceOf(name, minute))) identities.follow(name, minute);
-      }
-    }
-  }
-
-  /** Seconds of these rows that are not hot. */
-  #coldSlices(groups: readonly RowGroup[]): Map<number, Slice> {
-    const cold = new Map<number, Slice>();
-    const { identities } = this.#options;
-    for (const { eventName, count, timestamps } of groups) {
-      let last = -1;
-      let slice: Slice | undefined;
-      for (let i = 0; i < count; i += 1) {
-        const second = secondOf(timestamps, i);
-        if (second !== last) {
-          last = second;
-          const id = this.#sliceOf(eventName, second);
-          slice = cold.get(id);
-          if (slice === undefined && !identities.isHot(id)) {
-            slice = { eventName, second, rows: 0 };
-            cold.set(id, slice);
-          }
-        }
-        if (slice !== undefined) slice.rows += 1;
-      }
-    }
-    return cold;
-  }
-
-  /** Cold seconds with an event that may have been counted, and of which memory does not know it, are to be loaded. */
-  async #doubt(
-    groups: readonly RowGroup[],
-    cold: ReadonlyMap<number, Slice>,
-    toLoad: Map<number, Slice>,
-  ): Promise<void> {
-    const { client, database, signal, identities } = this.#options;
-    const keys = new ColdKeys();
-    const minuteOf = ({ second }: Slice): number => Math.floor(second / 60);
-    this.#eachColdRow(groups, cold, (slice, hash) => keys.add(minuteOf(slice), hash));
-    await keys.ask(client, database, signal);
-    this.#eachColdRow(groups, cold, (slice, hash, id, group, i) => {
-      if (!keys.mayBeCounted(minuteOf(slice), hash)) return;
-      if (!identities.recallsLate(group, i, this.#names.numberOf(slice.eventName))) toLoad.set(id, slice);
-    });
-  }
-
-  #eachColdRow(
-    groups: readonly RowGroup[],
-    cold: ReadonlyMap<number, Slice>,
-    onRow: (slice: Slice, hash: number, id: number, group: RowGroup, i: number) => void,
-  ): void {
-    for (const group of groups) {
-      const nameHash = this.#names.hashOf(group.eventName);
-      for (let i = 0; i < group.count; i += 1) {
-        const id = this.#sliceOf(group.eventName, secondOf(group.timestamps, i));
-        const slice = cold.get(id);
-        if (slice !== undefined) onRow(slice, keyHash(group, i, nameHash), id, group, i);
       }
     }
   }

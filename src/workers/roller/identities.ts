@@ -1,9 +1,6 @@
 import { randomInt } from 'node:crypto';
-import type { ClickHouseClient } from '@clickhouse/client';
-import { tableName } from '../../shared/clickhouse/client.js';
 import { MINUTE_MS } from './deltas.js';
-import { Generations, HashTable } from './hash-table.js';
-import { BinaryReader, quoteBytes, readBinary } from '../../shared/clickhouse/binary.js';
+import { Generations } from './hash-table.js';
 import type { RowGroup } from './rows.js';
 
 /**
@@ -187,39 +184,6 @@ export function hashOfName(eventName: string): number {
   let hash = 0x811c9dc5;
   for (const byte of Buffer.from(eventName)) hash = Math.imul(hash ^ byte, 0x01000193);
   return hash >>> 0;
-}
-
-/** Keys of events in seconds that are not hot: each once, and whether it may have been counted. */
-export class ColdKeys {
-  readonly #table = new HashTable();
-  readonly #words: number[] = [];
-
-  add(minute: number, hash: number): void {
-    if (this.#table.find(hash, minute, 0, 0) >= 0) return;
-    this.#table.add(hash, minute, 0, 0, 0, 0);
-    this.#words.push(hash, minute);
-  }
-
-  /** Whether an event with this key may have been counted. */
-  mayBeCounted(minute: number, hash: number): boolean {
-    const slot = this.#table.find(hash, minute, 0, 0);
-    return slot >= 0 && this.#table.valueAt(slot) === 1;
-  }
-
-  /** Asks which of them were counted. */
-  async ask(client: ClickHouseClient, database: string, signal: AbortSignal): Promise<void> {
-    const count = this.#words.length / 2;
-    if (count === 0) return;
-    const keys = quoteBytes(new Uint32Array(this.#words));
-    const query = `SELECT DISTINCT key FROM ${tableName(database, 'rollup_identities')}
-      WHERE key IN (SELECT reinterpretAsUInt64(substring(${keys}, number * 8 + 1, 8)) FROM numbers(${count})) FORMAT RowBinary`;
-    const reader = new BinaryReader(await readBinary(client, query, signal));
-    while (!reader.done) {
-      const hash = reader.uint32();
-      const slot = this.#table.find(hash, reader.uint32(), 0, 0);
-      if (slot >= 0) this.#table.setValue(slot, 1);
-    }
-  }
 }
 
 function mix(a: number, b: number, c: number, seed: number): number {

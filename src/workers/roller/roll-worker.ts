@@ -40,7 +40,7 @@ const REQUEST_TIMEOUT_MS = 300_000;
  * statements and parts, however many rows it adds. Nobody else may take it that this roller has gone (`leaveToOthersMs`).
  */
 const BUSY_PERIOD_MS = { min: 2_000, max: 4_000 } as const;
-const BUSY_SHARE = 0.1;
+const BUSY_SHARE = 0.05;
 const BUSY_ROWS = 8_000;
 /** So many rows that wait are worth a step whatever the time: more of them only take more memory. */
 const STEP_ROWS = 80_000;

@@ -145,6 +145,21 @@ test('every cell that an event is part of gets it, once, also in memory that was
   );
 });
 
+test('late events make one row of each cell, however many hours, names and channels they come from', () => {
+  const deltas = new Deltas();
+  const late = Array.from({ length: 600 }, (_, i) => ({
+    name: i % 3 === 0 ? 'view' : 'buy',
+    channel: i % 2 === 0 ? 'web' : 'email',
+    minute: i * 61,
+    second: 0,
+    uid: i % 50,
+  }));
+  added(deltas, late);
+  const cells = expected(late, true);
+  assert.deepEqual(encoded(deltas, true), cells);
+  assert.equal(cellRows.encode(deltas, generationOf, true, { roller: 'me', number: 7 }).rows, cells.length + 1);
+});
+
 test('who follows is told of every event, by minute', () => {
   const deltas = new Deltas();
   const line = (key: string, entries: Iterable<number>): string =>
