@@ -15,6 +15,9 @@ import { oneBlock } from './user-numbers.js';
  * commits says. Its cells are made here (cell-rows.ts): in SQL, planning the statement took ten times as long as running it.
  */
 
+/** More than a usual step has: those of a backlog, and of a day that is made anew. */
+const MANY_ROWS = 20_000;
+
 /** What a commit writes: `select` gives rows of CELL_COLUMNS, and reads `input` where there is one. */
 export interface CommitStatement {
   readonly select: string;
@@ -67,8 +70,8 @@ export async function commit(
         ...READ_SETTINGS,
         ...oneBlock(rows),
         input_format_parallel_parsing: 0,
-        // Cells of many hours of one day, or of many names, become one row each.
-        optimize_on_insert: 1,
+        // Rows of one key are put together at once where they are many: questions read fewer. Of few, that costs more than when they are merged.
+        optimize_on_insert: rows > MANY_ROWS ? 1 : 0,
         insert_deduplication_token: `commit-${next}`,
       },
     });

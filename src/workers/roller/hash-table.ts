@@ -15,8 +15,8 @@ const VALUE = 4;
 const TAG = 5;
 const SLOTS_MIN = 1 << 12;
 const SLOTS_LARGE = 1 << 18;
-/** Beyond this share of slots in use, probing gets long. */
-const LOAD_MAX = 0.6;
+/** Beyond this share of slots in use, probing gets long; below, what is probed are marks that lie side by side. */
+const LOAD_MAX = 0.75;
 const NOT_FOUND = -1;
 const [M0, M1, M2, M3] = [oddNumber(), oddNumber(), oddNumber(), oddNumber()];
 

@@ -1,7 +1,7 @@
 /** Bounds of one roller: what it remembers, what it gives numbers to, what it reads at once, and when it steps back. */
 
 export interface RollerLimits {
-  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 23 MiB. */
+  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 26 MiB. */
   readonly identities: number;
   readonly users: number;
   /** Event names that are rolled, and users that get a number. */
@@ -16,8 +16,8 @@ export interface RollerLimits {
 }
 
 export const ROLLER_LIMITS: RollerLimits = {
-  identities: 500_000,
-  users: 500_000,
+  identities: 700_000,
+  users: 700_000,
   namesMax: 10_000,
   usersMax: 2 ** 28,
   filteredUsers: 4_000_000,
