@@ -7,16 +7,16 @@ import {
   type SortKey,
   sortKeys,
 } from '../../shared/metrics/parameters.js';
-import { BUCKET_MS, type CellRead, type Level, type Plan, type TimeRange } from '../../shared/metrics/plan.js';
+import { BUCKET_MS, type CellRead, type Plan, type TimeRange } from '../../shared/metrics/plan.js';
 import { planQuestion } from '../../shared/metrics/rollup-statement.js';
 import { type MetricsRow, TIME_BUCKET_MS } from '../../shared/metrics/statement.js';
-import type { Cell, SeriesKey, Unit } from './cell.js';
+import { type Cell, QUARTER_DAY, type SeriesKey, type Unit, unitMs } from './cell.js';
 import type { Bounds } from './mirror.js';
 import { UserSet, UserUnion } from './user-set.js';
 
 /** A question's answer out of cells in memory: which it needs, and what they add up to. Pure, but for the sets of users that it makes and throws away. */
 
-/** Buckets of one series: [first, end). */
+/** Units of one series: [first, end). */
 export interface Need {
   readonly key: SeriesKey;
   readonly first: number;
@@ -32,33 +32,59 @@ export function needsOf(question: MetricsQuestion, { firstSpan, lastSpan, lastSe
   const plan = planQuestion(isOpen ? { ...question, to: undefined } : question, true);
   const [fromMs, toMs] = [firstSpan * BUCKET_MS[4], (lastSpan + 1) * BUCKET_MS[4]];
   return needsOfPlan(question, plan).flatMap((need) => {
-    const size = BUCKET_MS[need.key.level];
+    const size = unitMs(need.key);
     const [first, end] = [Math.max(need.first, fromMs / size), Math.min(need.end, toMs / size)];
     return first < end ? [{ ...need, first, end }] : [];
   });
 }
 
 function needsOfPlan(question: MetricsQuestion, { reads, ends }: Plan): Need[] {
-  const ofRead = ({ level, first, end }: CellRead): Need => ({ key: keyOf(question, level, false), first, end });
+  const key = keyOf(question);
+  const ofRead = ({ level, first, end }: CellRead): Need[] => {
+    if (level !== LEVEL_OF_HOURS || question.groupBy.includes('hour'))
+      return [{ key: { ...key, level, joined: 1, events: false }, first, end }];
+    return joinedHours(first, end).map((hours) => ({
+      key: { ...key, level, joined: hours.joined, events: false },
+      first: hours.first,
+      end: hours.end,
+    }));
+  };
   const ofEnd = (within: TimeRange): Need => ({
-    key: keyOf(question, 1, true),
+    key: { ...key, level: 1, joined: 1, events: true },
     first: Math.floor(within.fromMs / BUCKET_MS[1]),
     end: Math.ceil(within.toMs / BUCKET_MS[1]),
     within,
   });
-  return [...reads.map(ofRead), ...ends.map(ofEnd)];
+  return [...reads.flatMap(ofRead), ...ends.map(ofEnd)];
 }
 
-function keyOf({ eventName, channel, groupBy }: MetricsQuestion, level: Level, events: boolean): SeriesKey {
+interface JoinedHours {
+  readonly joined: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** The hours [first, end) as quarters of days, and those before the first of them and behind the last. */
+function joinedHours(first: number, end: number): JoinedHours[] {
+  const [firstWhole, endWhole] = [Math.ceil(first / QUARTER_DAY), Math.floor(end / QUARTER_DAY)];
+  if (firstWhole >= endWhole) return [{ joined: 1, first, end }];
+  return [
+    { joined: 1, first, end: firstWhole * QUARTER_DAY },
+    { joined: QUARTER_DAY, first: firstWhole, end: endWhole },
+    { joined: 1, first: endWhole * QUARTER_DAY, end },
+  ].filter((hours) => hours.first < hours.end);
+}
+
+function keyOf({ eventName, channel, groupBy }: MetricsQuestion): Pick<SeriesKey, 'eventName' | 'channels'> {
   const eachName = groupBy.includes('event_name');
   const eachChannel = channel !== undefined || groupBy.includes('channel');
   return {
-    level,
-    events,
     eventName: eventName ?? (eachName ? undefined : ''),
     channels: eachChannel ? 'each' : 'together',
   };
 }
+
+const LEVEL_OF_HOURS = 2;
 
 interface Group {
   readonly first: CursorValue;
@@ -87,7 +113,7 @@ export class Sum {
   add({ key, within }: Need, bucket: number, unit: Unit): void {
     const { channel } = this.#question;
     const [first, second] = this.#members;
-    const ms = bucket * BUCKET_MS[key.level];
+    const ms = bucket * unitMs(key);
     // Of a bucket, not of each cell in it.
     const firstTime = first === undefined ? 0 : timeOf(first, ms);
     const secondTime = second === undefined ? 0 : timeOf(second, ms);

@@ -1,4 +1,4 @@
-import type { Level } from '../../shared/metrics/plan.js';
+import { BUCKET_MS, type Level } from '../../shared/metrics/plan.js';
 import { UserSet } from './user-set.js';
 
 /**
@@ -9,11 +9,19 @@ import { UserSet } from './user-set.js';
 /** Which cells of a level: of one event name ('' is all of them together) or of each, of each channel or of all together. */
 export interface SeriesKey {
   readonly level: Level;
+  /** Buckets of that level in one unit: of hours, QUARTER_DAY or 1. */
+  readonly joined: number;
   readonly eventName: string | undefined;
   readonly channels: 'each' | 'together';
   /** Of minutes: with each of their events, for ranges that begin or end within one, instead of the set of users. */
   readonly events: boolean;
 }
+
+/**
+ * Hours that are joined where nobody asks for them one by one: the ends of a range are up to 46 of them, and what an answer takes is
+ * their sets of users. In the table there are none of these: each row there is written many times, and here only what is asked for.
+ */
+export const QUARTER_DAY = 6;
 
 /** What one cell counts. */
 export interface Cell {
@@ -31,7 +39,7 @@ const CELL_BYTES = 160;
 const UNIT_BYTES = 160;
 const ENTRY_BYTES = 8;
 
-/** All cells of a series in one bucket: none is missing. */
+/** All cells of a series in one bucket, or some that are joined: none is missing. */
 export class Unit {
   /** Commits up to this one are in it from the start. */
   loadedAt = 0;
@@ -79,7 +87,7 @@ export class Unit {
 
 export class Series {
   readonly key: SeriesKey;
-  /** By bucket. */
+  /** By bucket, divided by how many are joined. */
   readonly units = new Map<number, Unit>();
 
   constructor(key: SeriesKey) {
@@ -93,6 +101,11 @@ export class Series {
   }
 }
 
-export function seriesName({ level, eventName, channels, events }: SeriesKey): string {
-  return `${level} ${channels} ${events} ${eventName === undefined ? '*' : `=${eventName}`}`;
+/** How much time a unit of a series is. */
+export function unitMs({ level, joined }: SeriesKey): number {
+  return BUCKET_MS[level] * joined;
+}
+
+export function seriesName({ level, joined, eventName, channels, events }: SeriesKey): string {
+  return `${level} ${joined} ${channels} ${events} ${eventName === undefined ? '*' : `=${eventName}`}`;
 }

@@ -11,7 +11,7 @@ import type { UserSet } from './user-set.js';
  * with the rows that count the commits. ClickHouse gives a scan one snapshot, in which a commit is there as a whole or not at all.
  */
 
-/** Buckets of a series that are to be read. */
+/** Units of a series that are to be read. */
 export interface Wanted {
   readonly key: SeriesKey;
   readonly buckets: readonly number[];
@@ -95,12 +95,17 @@ function statement(database: string, wanted: readonly Wanted[], column: 'users' 
     if (key.eventName !== undefined && isKept) parts.push(`event_name = ${quoteText(key.eventName)}`);
     if (key.eventName === undefined && key.level !== 1) parts.push(`event_name != ''`);
     if (key.level !== 1) parts.push(key.channels === 'each' ? `channel != ''` : `channel = ''`);
-    return `(${[...parts, `bucket IN (${buckets.join(', ')})`].join(' AND ')})`;
+    return `(${[...parts, `bucket IN (${bucketsIn(key, buckets).join(', ')})`].join(' AND ')})`;
   });
   return `SELECT level, event_name::String, channel::String, bucket, total, toInt64(commits), ${column}
 FROM ${tableName(database, 'rollup')}
 WHERE level = 0 OR (generation = 0 AND (${conditions.join('\n  OR ')}))
 FORMAT RowBinary`;
+}
+
+/** The table's buckets that these units are made of. */
+function bucketsIn({ joined }: SeriesKey, units: readonly number[]): number[] {
+  return units.flatMap((unit) => Array.from({ length: joined }, (_, i) => unit * joined + i));
 }
 
 interface Head {
@@ -180,7 +185,8 @@ class Target {
       if (key.level !== level) continue;
       const name = nameIn(key, eventName);
       const isOfChannels = level === 1 || (key.channels === 'together') === (channel === '');
-      const unit = name === undefined || !isOfChannels ? undefined : this.#units[index]?.get(bucket);
+      const unit =
+        name === undefined || !isOfChannels ? undefined : this.#units[index]?.get(Math.floor(bucket / key.joined));
       if (name === undefined || unit === undefined) continue;
       places.push({ unit, eventName: name, channel: key.channels === 'together' ? '' : channel });
     }

@@ -1,6 +1,6 @@
 import { type AddedGroup, CELLS_OF, type CommitMessage } from '../../shared/cells.js';
-import { BUCKET_MS, type Level } from '../../shared/metrics/plan.js';
-import { Series, type SeriesKey, seriesName, type Unit } from './cell.js';
+import { BUCKET_MS } from '../../shared/metrics/plan.js';
+import { Series, type SeriesKey, seriesName, type Unit, unitMs } from './cell.js';
 import type { UserSet } from './user-set.js';
 
 /**
@@ -35,12 +35,7 @@ type Added = Extract<CommitMessage, { type: 'added' }>;
 const HISTORY_EVENTS_MAX = 4_000_000;
 /** Above the limit, so much is thrown away that it is not reached again at once. */
 const KEPT_SHARE = 0.8;
-const MINUTES_OF: Readonly<Record<Level, number>> = {
-  1: 1,
-  2: BUCKET_MS[2] / BUCKET_MS[1],
-  3: BUCKET_MS[3] / BUCKET_MS[1],
-  4: BUCKET_MS[4] / BUCKET_MS[1],
-};
+const MINUTES_OF_SPAN = BUCKET_MS[4] / BUCKET_MS[1];
 
 export class CellMirror {
   readonly #bytesMax: number;
@@ -204,7 +199,7 @@ export class CellMirror {
     if (bounds === undefined) return;
     let at = 0;
     for (const [index, minute] of minutes.entries()) {
-      const span = Math.floor(minute / MINUTES_OF[4]);
+      const span = Math.floor(minute / MINUTES_OF_SPAN);
       bounds.firstSpan = Math.min(bounds.firstSpan, span);
       bounds.lastSpan = Math.max(bounds.lastSpan, span);
       const end = ends[index] ?? at;
@@ -225,15 +220,16 @@ export class CellMirror {
     if (name === undefined) return;
     const channel = channels === 'each' ? group.channel : '';
     const wanted = level === 4 ? 0 : name === '' ? CELLS_OF.allNames : CELLS_OF.name;
+    const minutesOfUnit = unitMs(series.key) / BUCKET_MS[1];
     const { minutes, ends, entries, cells } = group;
     for (let first = 0; first < minutes.length;) {
-      const bucket = Math.floor((minutes[first] ?? 0) / MINUTES_OF[level]);
+      const bucket = Math.floor((minutes[first] ?? 0) / minutesOfUnit);
       const from = first === 0 ? 0 : (ends[first - 1] ?? 0);
       let behind = first + 1;
       // Minutes of an hour, a day, a span mostly follow each other: they are added at once.
       while (
         behind < minutes.length &&
-        Math.floor((minutes[behind] ?? 0) / MINUTES_OF[level]) === bucket &&
+        Math.floor((minutes[behind] ?? 0) / minutesOfUnit) === bucket &&
         cells[behind] === cells[first]
       ) {
         behind += 1;

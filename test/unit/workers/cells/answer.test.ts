@@ -72,7 +72,7 @@ function answered(events: readonly Event[], asked: MetricsQuestion): MetricsRow[
     for (let bucket = need.first; bucket < need.end; bucket += 1) {
       const unit = new Unit();
       for (const { second, eventName, channel, user } of events) {
-        if (Math.floor(second / SECONDS_OF[key.level]) !== bucket) continue;
+        if (Math.floor(second / (SECONDS_OF[key.level] * key.joined)) !== bucket) continue;
         const name = key.eventName === undefined ? eventName : key.eventName;
         if (name !== '' && name !== eventName) continue;
         const of = key.channels === 'each' ? channel : '';
@@ -144,5 +144,23 @@ test('a sum of cells is the count of the events, page by page', () => {
       }
     }),
     tries<[Event[], MetricsQuestion]>(300),
+  );
+});
+
+test('the ends of a range are few sets of users: quarters of days where hours are not asked for', () => {
+  const bounds = { firstSpan: 0, lastSpan: 10, lastSecond: 11 * SPAN };
+  const asked = { eventName: 'a', channel: undefined, limit: 10, after: undefined };
+  fc.assert(
+    fc.property(fc.nat(20 * DAY), fc.nat(30 * DAY), fc.boolean(), (from, length, byHour) => {
+      const groupBy: Dimension[] = byHour ? ['hour', 'channel'] : ['channel'];
+      const needs = needsOf({ ...asked, groupBy, from, to: from + length }, bounds);
+      const hours = needs.filter(({ key }) => key.level === 2);
+      const unitsOf = (joined: number): number =>
+        hours.filter(({ key }) => key.joined === joined).reduce((sum, { first, end }) => sum + end - first, 0);
+      const inHours = Math.floor((from + length + 1) / 3_600) - Math.ceil(from / 3_600);
+      if (byHour) assert.equal(unitsOf(1), Math.max(0, inHours));
+      else assert.ok(unitsOf(1) <= 10 && unitsOf(6) <= 6, `${unitsOf(1)} hours, ${unitsOf(6)} quarters of days`);
+    }),
+    tries<[number, number, boolean]>(300),
   );
 });
