@@ -72,6 +72,7 @@ export class Flusher {
       flow: this.#flow,
       walDirectory: walDirectory(this.#config.dataDir),
       flushIntervalMs: this.#config.flushIntervalMs,
+      commitDelayUs: this.#config.commitDelayUs,
       walMaxBytes: this.#config.walMaxBytes,
       logLevel: this.#config.logLevel,
       messages: this.#toLog.port2,

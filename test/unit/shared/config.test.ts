@@ -26,6 +26,7 @@ describe('defaults', () => {
       adminPort: 9464,
       dataDir: path.resolve('data'),
       flushIntervalMs: 1000,
+      commitDelayUs: 100,
       walMaxBytes: 8 * GIB,
       walKeepMs: 0,
       retentionDays: undefined,
