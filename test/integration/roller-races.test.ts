@@ -113,7 +113,7 @@ test('a filter that has become too small is read again, with everyone in it', as
   for (const filterMax of [1_000_000, 110_000]) {
     const numbers = await numbersBy(client, await clickhouse.newDatabase(), filterMax);
     await numbers.of(rowsOf(many));
-    // Memory has two generations of a thousand: after these it has forgotten them.
+    // Memory has room for a thousand: after these it has forgotten them.
     const crowds = [1, 2, 3].map((crowd) => Array.from({ length: 1_000 }, (_, i) => `crowd ${crowd} ${i}`));
     for (const crowd of crowds) await numbers.of(rowsOf(crowd));
     const { bytes } = numbers;

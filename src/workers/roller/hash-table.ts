@@ -196,7 +196,7 @@ export class Generations {
 }
 
 /** Multilinear: with secret odd multipliers, two different keys seldom share their upper bits. */
-function hashOf(k0: number, k1: number, k2: number, k3: number): number {
+export function hashOf(k0: number, k1: number, k2: number, k3: number): number {
   const sum = Math.imul(k0, M0) + Math.imul(k1, M1) + Math.imul(k2, M2) + Math.imul(k3, M3);
   return Math.imul(sum ^ (sum >>> 15), 0x9e3779b1) >>> 0;
 }

@@ -1,8 +1,9 @@
 /** Bounds of one roller: what it remembers, what it gives numbers to, what it reads at once, and when it steps back. */
 
 export interface RollerLimits {
-  /** Events remembered exactly, and users; twice this at most. With the rows of a usual step they fit into 2^20 places, 26 MiB. */
+  /** Events remembered exactly, twice this at most. With the rows of a usual step they fit into 2^20 places, 26 MiB. */
   readonly identities: number;
+  /** Users whose numbers are remembered, at most: 22 bytes each. */
   readonly users: number;
   /** Event names that are rolled, and users that get a number. */
   readonly namesMax: number;
@@ -17,7 +18,7 @@ export interface RollerLimits {
 
 export const ROLLER_LIMITS: RollerLimits = {
   identities: 700_000,
-  users: 700_000,
+  users: 2 ** 20,
   namesMax: 10_000,
   usersMax: 2 ** 28,
   filteredUsers: 4_000_000,

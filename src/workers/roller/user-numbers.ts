@@ -3,9 +3,10 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import type { Fence } from './fence.js';
 import { HashFilter } from './hash-filter.js';
-import { Generations, HashTable } from './hash-table.js';
+import { HashTable } from './hash-table.js';
 import { BinaryReader, quoteBytes, readBinary, READ_SETTINGS } from '../../shared/clickhouse/binary.js';
 import type { RowGroup } from './rows.js';
+import { UserCache } from './user-cache.js';
 
 /**
  * Users' numbers: dense, in order of appearance, each given once. Who is not in memory is asked for; who has none gets the
@@ -19,7 +20,7 @@ export interface UserNumbersOptions {
   readonly database: string;
   readonly signal: AbortSignal;
   readonly fence: Fence;
-  /** Users remembered, twice this at most. */
+  /** Users remembered, at most. */
   readonly memoryMax: number;
   /** No higher number is given. */
   readonly usersMax: number;
@@ -36,14 +37,14 @@ const FILTER_ROOM_MIN = 100_000;
 
 export class UserNumbers {
   readonly #options: UserNumbersOptions;
-  #known: Generations;
+  #known: UserCache;
   /** Of all hashes that have a number; none: everything is asked for. */
   #filter: HashFilter | undefined;
   #next = 0;
 
   constructor(options: UserNumbersOptions) {
     this.#options = options;
-    this.#known = new Generations(options.memoryMax);
+    this.#known = new UserCache(options.memoryMax);
   }
 
   get bytes(): number {
@@ -58,7 +59,7 @@ export class UserNumbers {
   /** Forgets everything and asks for the next number. */
   async reset(): Promise<void> {
     const { client, database, signal, memoryMax } = this.#options;
-    this.#known = new Generations(memoryMax);
+    this.#known = new UserCache(memoryMax);
     this.#filter = undefined;
     const query = `SELECT toUInt32(if(count() = 0, 0, max(uid) + 1)) FROM ${tableName(database, 'rollup_users')} FORMAT RowBinary`;
     this.#next = new BinaryReader(await readBinary(client, query, signal)).uint32();
@@ -66,7 +67,6 @@ export class UserNumbers {
 
   /** The numbers of the users of `groups`, row by row. Throws FenceBroken where another roller gives numbers. */
   async of(groups: readonly RowGroup[]): Promise<Uint32Array[]> {
-    this.#known.age();
     const missing = new Missing();
     const all = new Uint32Array(groups.reduce((sum, { count }) => sum + count, 0));
     let from = 0;
@@ -125,7 +125,7 @@ export class UserNumbers {
       const number = numbers[user] ?? NO_NUMBER;
       const at = user * WORDS;
       if (number !== NO_NUMBER)
-        this.#known.add(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0, number, 0);
+        this.#known.add(hashes[at] ?? 0, hashes[at + 1] ?? 0, hashes[at + 2] ?? 0, hashes[at + 3] ?? 0, number);
     }
     return numbers;
   }

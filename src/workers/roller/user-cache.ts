@@ -1,0 +1,134 @@
+import { hashOf } from './hash-table.js';
+
+/**
+ * The numbers of the users that were met last, by 128-bit hash, in bounded memory: 22 bytes each. A key may be in one of eight places side by side; who
+ * is added where all are taken replaces one that was not found since the last look at it (CLOCK, place by place). Unlike in
+ * `Generations`, nothing is remembered for sure.
+ */
+
+const WAYS = 8;
+/** Of an entry: the key's four words, the number. */
+const WORDS = 5;
+const VALUE = 4;
+const SLOTS_START = 1 << 12;
+/** Beyond this share of all places in use a small cache grows: long before most groups of eight are full. */
+const LOAD_MAX = 0.5;
+/** Of a mark: found since it was looked at last; the other bits are of the hash, and never 0. */
+const FOUND = 0x8000;
+
+export class UserCache {
+  readonly #slotsMax: number;
+  #slots: number;
+  #marks: Uint16Array;
+  #entries: Uint32Array;
+  #size = 0;
+  /** Where the next look in a full group begins. */
+  #hand = 0;
+  /** Of the key that `find` found. */
+  value = 0;
+
+  /** With room for so many users, or less: for the next lower power of two. */
+  constructor(usersMax: number) {
+    this.#slotsMax = 2 ** Math.floor(Math.log2(Math.max(WAYS, usersMax)));
+    this.#slots = Math.min(this.#slotsMax, SLOTS_START);
+    this.#marks = new Uint16Array(this.#slots);
+    this.#entries = new Uint32Array(this.#slots * WORDS);
+  }
+
+  /** Bytes of its arrays. */
+  get bytes(): number {
+    return this.#marks.byteLength + this.#entries.byteLength;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether a key is there; then `value` is what was added with it. */
+  find(k0: number, k1: number, k2: number, k3: number): boolean {
+    const slot = this.#slotOf(k0, k1, k2, k3);
+    if (slot < 0) return false;
+    this.#marks[slot] = (this.#marks[slot] ?? 0) | FOUND;
+    this.value = this.#entries[slot * WORDS + VALUE] ?? 0;
+    return true;
+  }
+
+  /** Adds a key, or gives it another value. */
+  add(k0: number, k1: number, k2: number, k3: number, value: number): void {
+    const known = this.#slotOf(k0, k1, k2, k3);
+    if (known >= 0) {
+      this.#entries[known * WORDS + VALUE] = value;
+      return;
+    }
+    if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
+    this.#put(k0, k1, k2, k3, value);
+  }
+
+  #slotOf(k0: number, k1: number, k2: number, k3: number): number {
+    const hash = hashOf(k0, k1, k2, k3);
+    const mark = markOf(hash);
+    const first = this.#groupOf(hash);
+    for (let slot = first; slot < first + WAYS; slot += 1) {
+      if (((this.#marks[slot] ?? 0) & ~FOUND) !== mark) continue;
+      const at = slot * WORDS;
+      const entries = this.#entries;
+      if (entries[at] === k0 && entries[at + 1] === k1 && entries[at + 2] === k2 && entries[at + 3] === k3) return slot;
+    }
+    return -1;
+  }
+
+  /** The first of the places that a hash may have: its upper bits say which group. */
+  #groupOf(hash: number): number {
+    return Math.floor((hash / 2 ** 32) * (this.#slots / WAYS)) * WAYS;
+  }
+
+  #put(k0: number, k1: number, k2: number, k3: number, value: number): void {
+    const hash = hashOf(k0, k1, k2, k3);
+    const slot = this.#place(this.#groupOf(hash));
+    if (this.#marks[slot] === 0) this.#size += 1;
+    this.#marks[slot] = markOf(hash);
+    const at = slot * WORDS;
+    this.#entries[at] = k0;
+    this.#entries[at + 1] = k1;
+    this.#entries[at + 2] = k2;
+    this.#entries[at + 3] = k3;
+    this.#entries[at + VALUE] = value;
+  }
+
+  /** A place in a group: one that is free, or else the next one that was not found lately; those that are passed are looked at. */
+  #place(first: number): number {
+    const marks = this.#marks;
+    for (let slot = first; slot < first + WAYS; slot += 1) if (marks[slot] === 0) return slot;
+    for (;;) {
+      this.#hand = (this.#hand + 1) % WAYS;
+      const slot = first + this.#hand;
+      const mark = marks[slot] ?? 0;
+      if ((mark & FOUND) === 0) return slot;
+      marks[slot] = mark & ~FOUND;
+    }
+  }
+
+  #grow(): void {
+    const [marks, entries] = [this.#marks, this.#entries];
+    this.#slots *= 2;
+    this.#size = 0;
+    this.#marks = new Uint16Array(this.#slots);
+    this.#entries = new Uint32Array(this.#slots * WORDS);
+    for (let slot = 0; slot < marks.length; slot += 1) {
+      if (marks[slot] === 0) continue;
+      const at = slot * WORDS;
+      this.#put(
+        entries[at] ?? 0,
+        entries[at + 1] ?? 0,
+        entries[at + 2] ?? 0,
+        entries[at + 3] ?? 0,
+        entries[at + VALUE] ?? 0,
+      );
+    }
+  }
+}
+
+/** Bits that the choice of the group has not used. */
+function markOf(hash: number): number {
+  return hash & 0x7fff || 1;
+}

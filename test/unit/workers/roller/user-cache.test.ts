@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { randomFillSync } from 'node:crypto';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { UserCache } from '../../../../src/workers/roller/user-cache.js';
+import { tries } from '../../../support/property.js';
+
+type Key = readonly [number, number, number, number];
+
+function randomKeys(count: number): Key[] {
+  const words = randomFillSync(new Uint32Array(count * 4));
+  return Array.from({ length: count }, (_, i) => [
+    words[i * 4] ?? 0,
+    words[i * 4 + 1] ?? 0,
+    words[i * 4 + 2] ?? 0,
+    words[i * 4 + 3] ?? 0,
+  ]);
+}
+
+const word = fc.constantFrom(0, 1, 2, 0xffffffff);
+
+test('what is found is what was added last with that key, whatever was forgotten', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.tuple(word, word, word, word), fc.nat(), fc.boolean()), { maxLength: 200 }),
+      fc.constantFrom(1, 8, 64, 4_096),
+      (steps, room) => {
+        const cache = new UserCache(room);
+        const added = new Map<string, number>();
+        for (const [key, value, isLook] of steps) {
+          if (isLook) {
+            if (cache.find(...key)) assert.equal(cache.value, added.get(String(key)));
+            else assert.ok(!added.has(String(key)) || added.size > 8);
+            continue;
+          }
+          cache.add(...key, value);
+          added.set(String(key), value);
+          assert.ok(cache.find(...key));
+          assert.equal(cache.value, value);
+          assert.ok(cache.size <= added.size);
+        }
+      },
+    ),
+    tries<unknown>(500),
+  );
+});
+
+test('it grows up to its bound and no further, and keeps nearly all that it has room for', () => {
+  const room = 1 << 16;
+  const cache = new UserCache(room);
+  const keys = randomKeys(room * 3);
+  for (const [i, key] of keys.entries()) {
+    cache.add(...key, i);
+    if (i === room / 2) assert.ok(keys.slice(0, i).filter((each) => cache.find(...each)).length > i * 0.97);
+  }
+  assert.ok(cache.size <= room && cache.size > room * 0.99);
+  assert.equal(cache.bytes, room * 22);
+  let right = 0;
+  for (const [i, key] of keys.entries()) if (cache.find(...key) && cache.value === i) right += 1;
+  assert.equal(right, cache.size);
+});
+
+test('who is met again and again stays, while others come and go', () => {
+  const room = 1 << 12;
+  const cache = new UserCache(room);
+  const regulars = randomKeys(room / 4);
+  for (const [i, key] of regulars.entries()) cache.add(...key, i);
+  let missed = 0;
+  for (let round = 0; round < 20; round += 1) {
+    for (const [i, key] of regulars.entries()) {
+      if (cache.find(...key)) continue;
+      missed += 1;
+      cache.add(...key, i);
+    }
+    for (const key of randomKeys(room / 4)) cache.add(...key, 0);
+  }
+  // About 1 100; without an eye on who was met, 4 700.
+  assert.ok(missed < 2_500, `${missed} of ${regulars.length * 20} missed`);
+});
