@@ -16,6 +16,8 @@ import { UserSet, UserUnion } from './user-set.js';
 
 /** A question's answer out of cells in memory: which it needs, and what they add up to. Pure, but for the sets of users that it makes and throws away. */
 
+const LEVEL_OF_HOURS = 2;
+
 /** Units of one series: [first, end). */
 export interface Need {
   readonly key: SeriesKey;
@@ -41,12 +43,12 @@ export function needsOf(question: MetricsQuestion, { firstSpan, lastSpan, lastSe
 function needsOfPlan(question: MetricsQuestion, { reads, ends }: Plan): Need[] {
   const key = keyOf(question);
   const ofRead = ({ level, first, end }: CellRead): Need[] => {
-    if (level !== LEVEL_OF_HOURS || question.groupBy.includes('hour'))
-      return [{ key: { ...key, level, joined: 1, events: false }, first, end }];
-    return joinedHours(first, end).map((hours) => ({
-      key: { ...key, level, joined: hours.joined, events: false },
-      first: hours.first,
-      end: hours.end,
+    const isJoined = level === LEVEL_OF_HOURS && !question.groupBy.includes('hour');
+    const runs = isJoined ? joinedHours(first, end) : [{ joined: 1, first, end }];
+    return runs.map((run) => ({
+      key: { ...key, level, joined: run.joined, events: false },
+      first: run.first,
+      end: run.end,
     }));
   };
   const ofEnd = (within: TimeRange): Need => ({
@@ -83,8 +85,6 @@ function keyOf({ eventName, channel, groupBy }: MetricsQuestion): Pick<SeriesKey
     channels: eachChannel ? 'each' : 'together',
   };
 }
-
-const LEVEL_OF_HOURS = 2;
 
 interface Group {
   readonly first: CursorValue;

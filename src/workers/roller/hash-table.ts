@@ -120,18 +120,23 @@ export class HashTable {
     this.#shift -= bits;
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
-    for (let slot = 0; slot < marks.length; slot += 1) {
-      if (marks[slot] === 0) continue;
-      const at = slot * WORDS;
-      this.#put(
-        entries[at] ?? 0,
-        entries[at + 1] ?? 0,
-        entries[at + 2] ?? 0,
-        entries[at + 3] ?? 0,
-        entries[at + VALUE] ?? 0,
-        entries[at + TAG] ?? 0,
-      );
-    }
+    eachEntry(marks, entries, WORDS, (k0, k1, k2, k3, at) => {
+      this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0, entries[at + TAG] ?? 0);
+    });
+  }
+}
+
+/** Of each place that is taken, the key and where its entry begins. */
+export function eachEntry(
+  marks: Uint16Array,
+  entries: Uint32Array,
+  words: number,
+  onEntry: (k0: number, k1: number, k2: number, k3: number, at: number) => void,
+): void {
+  for (let slot = 0; slot < marks.length; slot += 1) {
+    if (marks[slot] === 0) continue;
+    const at = slot * words;
+    onEntry(entries[at] ?? 0, entries[at + 1] ?? 0, entries[at + 2] ?? 0, entries[at + 3] ?? 0, at);
   }
 }
 

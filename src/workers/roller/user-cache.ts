@@ -1,4 +1,4 @@
-import { hashOf } from './hash-table.js';
+import { eachEntry, hashOf } from './hash-table.js';
 
 /**
  * The numbers of the users that were met last, by 128-bit hash, in bounded memory: 22 bytes each. A key may be in one of eight places side by side; who
@@ -114,17 +114,9 @@ export class UserCache {
     this.#size = 0;
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
-    for (let slot = 0; slot < marks.length; slot += 1) {
-      if (marks[slot] === 0) continue;
-      const at = slot * WORDS;
-      this.#put(
-        entries[at] ?? 0,
-        entries[at + 1] ?? 0,
-        entries[at + 2] ?? 0,
-        entries[at + 3] ?? 0,
-        entries[at + VALUE] ?? 0,
-      );
-    }
+    eachEntry(marks, entries, WORDS, (k0, k1, k2, k3, at) => {
+      this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0);
+    });
   }
 }
 

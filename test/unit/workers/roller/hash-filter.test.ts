@@ -1,25 +1,18 @@
 import assert from 'node:assert/strict';
-import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
 import { HashFilter } from '../../../../src/workers/roller/hash-filter.js';
-
-type Hash = readonly [number, number, number, number];
-
-function randomHashes(count: number): Hash[] {
-  const words = randomFillSync(new Uint32Array(count * 4));
-  return Array.from({ length: count }, (_, i) => [...words.subarray(i * 4, i * 4 + 4)] as unknown as Hash);
-}
+import { type Key, randomKeys } from '../../../support/random-keys.js';
 
 test('a full filter has every hash that was added, and few others', () => {
   for (const room of [1, 100, 100_000]) {
     const filter = new HashFilter(room);
     assert.ok(filter.capacity >= room);
-    const added = randomHashes(filter.capacity);
+    const added = randomKeys(filter.capacity);
     for (const hash of added) filter.add(...hash);
     assert.equal(filter.size, added.length);
     assert.ok(added.every((hash) => filter.mayHave(...hash)));
     if (room < 1_000) continue;
-    const taken = randomHashes(20_000).filter((hash) => filter.mayHave(...hash)).length;
+    const taken = randomKeys(20_000).filter((hash) => filter.mayHave(...hash)).length;
     // 1.2 % by arithmetic: 236, and its square root is 15.
     assert.ok(taken > 100 && taken < 400, `${taken} of 20000`);
   }
@@ -30,7 +23,7 @@ test('an empty filter has nothing, and one bit of each word decides', () => {
   assert.ok(!filter.mayHave(0, 0, 0, 0));
   filter.add(1, 2, 3, 4);
   assert.ok(filter.mayHave(4, 3, 2, 1));
-  const others: readonly Hash[] = [
+  const others: readonly Key[] = [
     [0, 2, 3, 4],
     [1, 0, 3, 4],
     [1, 2, 0, 4],

@@ -1,21 +1,9 @@
 import assert from 'node:assert/strict';
-import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { UserCache } from '../../../../src/workers/roller/user-cache.js';
 import { tries } from '../../../support/property.js';
-
-type Key = readonly [number, number, number, number];
-
-function randomKeys(count: number): Key[] {
-  const words = randomFillSync(new Uint32Array(count * 4));
-  return Array.from({ length: count }, (_, i) => [
-    words[i * 4] ?? 0,
-    words[i * 4 + 1] ?? 0,
-    words[i * 4 + 2] ?? 0,
-    words[i * 4 + 3] ?? 0,
-  ]);
-}
+import { randomKeys } from '../../../support/random-keys.js';
 
 const word = fc.constantFrom(0, 1, 2, 0xffffffff);
 
