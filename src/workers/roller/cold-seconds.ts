@@ -40,6 +40,11 @@ export class ColdSeconds {
     }
   }
 
+  /** Rows in them. */
+  get rows(): number {
+    return [...this.slices.values()].reduce((rows, slice) => rows + slice.rows, 0);
+  }
+
   /** Those with an event that may have been counted, and of which memory does not know it. */
   async doubtful(client: ClickHouseClient, database: string, signal: AbortSignal): Promise<Map<number, Slice>> {
     const doubtful = new Map<number, Slice>();
@@ -78,7 +83,7 @@ class ColdKeys {
 
   add(minute: number, hash: number): void {
     if (this.#table.find(hash, minute, 0, 0) >= 0) return;
-    this.#table.add(hash, minute, 0, 0, 0, 0);
+    this.#table.add(hash, minute, 0, 0, 0);
     this.#words.push(hash, minute);
   }
 

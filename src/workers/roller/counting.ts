@@ -72,7 +72,7 @@ export class Counting {
 
   /** What these rows add; valid until the next call of this or countRange. */
   async countRows(received: readonly RowGroup[], nowMs: number): Promise<Deltas> {
-    this.#options.identities.beginStep();
+    this.#options.identities.beginStep(received.reduce((rows, { count }) => rows + count, 0));
     const groups = await this.#admit(received);
     const uids = await this.#options.users.of(groups);
     await this.#raiseUnnumbered(groups, uids);
@@ -174,6 +174,7 @@ export class Counting {
       identities.makeHot(name, second);
       toLoad.delete(id);
     }
+    identities.beginLate(cold.rows);
     for (const [id, slice] of await cold.doubtful(client, database, signal)) toLoad.set(id, slice);
     return toLoad;
   }
@@ -325,16 +326,17 @@ export class Counting {
       const channel = this.#names.channel(group.channel);
       let last = -1;
       let minute = 0;
-      let hot = false;
+      let hotSince: number | undefined;
       for (let i = 0; i < group.count; i += 1) {
         const second = secondOf(group.timestamps, i);
         if (second !== last) {
           last = second;
           minute = Math.floor(second / 60);
           identities.noteCounted(name, second);
-          hot = identities.isHot(sliceOf(name, second));
+          hotSince = identities.hotSince(sliceOf(name, second));
         }
-        if (hot) identities.see(group, i, name, channel, uids[index]?.[i] ?? 0);
+        if (hotSince !== undefined)
+          identities.remember(group, i, name, channel, uids[index]?.[i] ?? NO_NUMBER, hotSince);
         deltas.addKey(keyHash(group, i, nameHash), minute);
       }
     }

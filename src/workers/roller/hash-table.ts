@@ -9,10 +9,9 @@ import { randomInt } from 'node:crypto';
  * entry is looked at only where they agree.
  */
 
-/** Of an entry: the key's four words, the value, the tag. */
-const WORDS = 6;
+/** Of an entry: the key's four words, the value. */
+const WORDS = 5;
 const VALUE = 4;
-const TAG = 5;
 const SLOTS_MIN = 1 << 12;
 const SLOTS_LARGE = 1 << 18;
 /** Beyond this share of slots in use, probing gets long; below, what is probed are marks that lie side by side. */
@@ -41,19 +40,6 @@ export class HashTable {
     return new HashTable(Math.max(SLOTS_MIN, 2 ** Math.ceil(Math.log2(keys / LOAD_MAX + 1))));
   }
 
-  get slots(): number {
-    return this.#slots;
-  }
-
-  get size(): number {
-    return this.#size;
-  }
-
-  /** Bytes of its arrays. */
-  get bytes(): number {
-    return this.#marks.byteLength + this.#entries.byteLength;
-  }
-
   /** The slot of a key, or a negative number. */
   find(k0: number, k1: number, k2: number, k3: number): number {
     const marks = this.#marks;
@@ -78,19 +64,14 @@ export class HashTable {
     this.#entries[slot * WORDS + VALUE] = value;
   }
 
-  /** As given to `add`. */
-  tagAt(slot: number): number {
-    return this.#entries[slot * WORDS + TAG] ?? 0;
-  }
-
   /** Adds a key that is not there. Words are unsigned. */
-  add(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
+  add(k0: number, k1: number, k2: number, k3: number, value: number): void {
     if (this.#size >= this.#slots * LOAD_MAX) this.#grow();
-    this.#put(k0, k1, k2, k3, value, tag);
+    this.#put(k0, k1, k2, k3, value);
     this.#size += 1;
   }
 
-  #put(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
+  #put(k0: number, k1: number, k2: number, k3: number, value: number): void {
     const last = this.#slots - 1;
     const hash = hashOf(k0, k1, k2, k3);
     let slot = hash >>> this.#shift;
@@ -103,13 +84,6 @@ export class HashTable {
     entries[at + 2] = k2;
     entries[at + 3] = k3;
     entries[at + VALUE] = value;
-    entries[at + TAG] = tag;
-  }
-
-  /** Forgets all keys; the memory stays, and with it the room. */
-  clear(): void {
-    this.#marks.fill(0);
-    this.#size = 0;
   }
 
   #grow(): void {
@@ -121,7 +95,7 @@ export class HashTable {
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
     eachEntry(marks, entries, WORDS, (k0, k1, k2, k3, at) => {
-      this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0, entries[at + TAG] ?? 0);
+      this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0);
     });
   }
 }
@@ -137,66 +111,6 @@ export function eachEntry(
     if (marks[slot] === 0) continue;
     const at = slot * words;
     onEntry(entries[at] ?? 0, entries[at + 1] ?? 0, entries[at + 2] ?? 0, entries[at + 3] ?? 0, at);
-  }
-}
-
-/**
- * A bounded memory of what was met last: two tables, of which the older is dropped when the younger is full. What was added or
- * found in generation g is remembered at least until generation g + 2 begins.
- */
-export class Generations {
-  readonly #max: number;
-  #young = new HashTable();
-  #old = new HashTable();
-  /** Of the key that `find` found. */
-  value = 0;
-  tag = 0;
-  /** Number of the younger table. */
-  generation = 1;
-
-  constructor(maxPerGeneration: number) {
-    this.#max = maxPerGeneration;
-  }
-
-  get bytes(): number {
-    return this.#young.bytes + this.#old.bytes;
-  }
-
-  /** Whether a key is there; then `value` and `tag` are what was added with it. */
-  find(k0: number, k1: number, k2: number, k3: number): boolean {
-    const young = this.#young.find(k0, k1, k2, k3);
-    if (young >= 0) {
-      this.value = this.#young.valueAt(young);
-      this.tag = this.#young.tagAt(young);
-      return true;
-    }
-    const old = this.#old.find(k0, k1, k2, k3);
-    if (old < 0) return false;
-    this.value = this.#old.valueAt(old);
-    this.tag = this.#old.tagAt(old);
-    this.add(k0, k1, k2, k3, this.value, this.tag);
-    return true;
-  }
-
-  /** Between two pieces of work, so that nothing is forgotten within one: begins a new generation where the younger table is full. */
-  age(): void {
-    if (this.#young.size < this.#max) return;
-    const oldest = this.#old;
-    this.#old = this.#young;
-    // It will be as large. Its memory is used again: a page that is new costs more than the entries that fit into it.
-    this.#young = oldest.slots === this.#old.slots ? oldest : new HashTable(this.#old.slots);
-    this.#young.clear();
-    this.generation += 1;
-  }
-
-  /** Adds a key that the younger table does not have. */
-  add(k0: number, k1: number, k2: number, k3: number, value: number, tag: number): void {
-    this.#young.add(k0, k1, k2, k3, value, tag);
-  }
-
-  /** Whether everything that was added since `generation` began is still there. */
-  remembers(generation: number): boolean {
-    return generation >= this.generation - 1;
   }
 }
 

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { MINUTE_MS } from './deltas.js';
-import { Generations } from './hash-table.js';
+import { RecentKeys } from './recent-keys.js';
 import type { RowGroup } from './rows.js';
 
 /**
@@ -26,23 +26,28 @@ const SECONDS = 60;
 /** About a hundred bytes each. */
 const HOT_MAX = 100_000;
 const FOLLOWED_MAX = 20_000;
-/** Twice as many at most: 5 MiB. */
-const LATE_MAX = 50_000;
+/** 2 MiB. */
+const LATE_MAX = 2 ** 16;
+/** A busy second must fit behind its first rows, or it is loaded when it is over: a step of a backlog is about half of it. */
+const STEPS_MIN = 4;
 /** Random per process: which ids meet in the table is nothing a producer can aim at. */
 const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
 
 export class Identities {
-  readonly #memoryMax: number;
-  #seen: Generations;
-  #late = new Generations(LATE_MAX);
-  /** Seconds of an event name, as `sliceOf`, and the generation of `#seen` in which they became hot. */
+  readonly #seen: RecentKeys;
+  readonly #late = new RecentKeys(LATE_MAX, 1);
+  /** Seconds of an event name, as `sliceOf`, and the position in `#seen` from which all that was counted in them is there. */
   readonly #hot = new Map<number, number>();
   /** Of minutes of an event name that were empty when they were met: 1 for each second in which something was counted since. */
   readonly #followed = new Map<number, Uint8Array>();
+  /** The key of a row. */
+  #k0 = 0;
+  #k1 = 0;
+  #k2 = 0;
+  #k3 = 0;
 
   constructor(memoryMax: number) {
-    this.#memoryMax = memoryMax;
-    this.#seen = new Generations(memoryMax);
+    this.#seen = new RecentKeys(memoryMax, STEPS_MIN);
   }
 
   get bytes(): number {
@@ -50,22 +55,31 @@ export class Identities {
   }
 
   reset(): void {
-    this.#seen = new Generations(this.#memoryMax);
+    this.#seen.clear();
     this.forgetLate();
     this.#hot.clear();
     this.#followed.clear();
   }
 
-  /** Within one step nothing that is hot is forgotten. */
-  beginStep(): void {
-    this.#seen.age();
-    this.#late.age();
+  /** While so many rows are counted nothing that is hot is forgotten. */
+  beginStep(rows: number): void {
+    this.#seen.beginStep(rows);
     forgetOldest(this.#hot, HOT_MAX);
   }
 
+  /** The same of what is known of seconds that are not hot. */
+  beginLate(rows: number): void {
+    this.#late.beginStep(rows);
+  }
+
   isHot(slice: number): boolean {
+    return this.hotSince(slice) !== undefined;
+  }
+
+  /** The position from which all that was counted in this second is in memory; undefined: it is not hot. */
+  hotSince(slice: number): number | undefined {
     const since = this.#hot.get(slice);
-    return since !== undefined && this.#seen.remembers(since);
+    return since !== undefined && this.#seen.remembers(since) ? since : undefined;
   }
 
   /** Every event that was counted in this second is remembered from now on: there was none, or all are added next. */
@@ -73,7 +87,7 @@ export class Identities {
     const slice = sliceOf(name, second);
     // Behind the others: the oldest goes first.
     this.#hot.delete(slice);
-    this.#hot.set(slice, this.#seen.generation);
+    this.#hot.set(slice, this.#seen.position);
     this.noteCounted(name, second);
   }
 
@@ -84,7 +98,7 @@ export class Identities {
 
   /** What was counted in seconds that were not hot is not known any more: cells of some of them are being made anew. */
   forgetLate(): void {
-    this.#late = new Generations(LATE_MAX);
+    this.#late.clear();
   }
 
   /** Nothing was ever counted in this minute: what is counted from now on is noted. */
@@ -109,43 +123,48 @@ export class Identities {
 
   /** SEEN of row `i` in a hot second. `name` numbers the event name, `channel` the channel. */
   see(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
-    return this.#look(this.#seen, group, i, name, channel, uid, true);
+    return this.#see(this.#seen, group, i, name, channel, uid);
   }
 
   /** The same of a row in another second, which is not known to have been counted. */
   seeLate(group: RowGroup, i: number, name: number, channel: number, uid: number): number {
-    return this.#look(this.#late, group, i, name, channel, uid, true);
+    return this.#see(this.#late, group, i, name, channel, uid);
   }
 
   /** Whether a row in such a second is known to have been counted. */
   recallsLate(group: RowGroup, i: number, name: number): boolean {
-    return this.#look(this.#late, group, i, name, 0, 0, false) !== SEEN.no;
+    this.#setKey(group, i, name);
+    return this.#late.find(this.#k0, this.#k1, this.#k2, this.#k3);
   }
 
-  #look(
-    memory: Generations,
-    group: RowGroup,
-    i: number,
-    name: number,
-    channel: number,
-    uid: number,
-    remember: boolean,
-  ): number {
-    const at = i * WORDS;
-    const timestamp = group.timestamps[i] ?? 0;
-    const low = timestamp >>> 0;
-    const high = Math.floor(timestamp / 2 ** 32);
-    const ids = group.eventIds;
-    // Time and name are part of the identity. Mixed in, two identities meet with a chance of 2^-128.
-    const k0 = ((ids[at] ?? 0) ^ mix(low, high, name, SEEDS[0])) >>> 0;
-    const k1 = ((ids[at + 1] ?? 0) ^ mix(low, high, name, SEEDS[1])) >>> 0;
-    const k2 = ((ids[at + 2] ?? 0) ^ mix(low, high, name, SEEDS[2])) >>> 0;
-    const k3 = ((ids[at + 3] ?? 0) ^ mix(low, high, name, SEEDS[3])) >>> 0;
-    if (!memory.find(k0, k1, k2, k3)) {
-      if (remember) memory.add(k0, k1, k2, k3, uid, channel);
+  /** Row `i` is counted as it is; its second has been hot since this position. */
+  remember(group: RowGroup, i: number, name: number, channel: number, uid: number, hotSince: number): void {
+    this.#setKey(group, i, name);
+    const seen = this.#seen;
+    // What was added before that is forgotten before the second is.
+    if (!seen.find(this.#k0, this.#k1, this.#k2, this.#k3) || seen.foundAt < hotSince)
+      seen.add(this.#k0, this.#k1, this.#k2, this.#k3, uid, channel);
+  }
+
+  #see(memory: RecentKeys, group: RowGroup, i: number, name: number, channel: number, uid: number): number {
+    this.#setKey(group, i, name);
+    if (!memory.find(this.#k0, this.#k1, this.#k2, this.#k3)) {
+      memory.add(this.#k0, this.#k1, this.#k2, this.#k3, uid, channel);
       return SEEN.no;
     }
     return memory.value === uid && memory.tag === channel ? SEEN.same : SEEN.changed;
+  }
+
+  #setKey({ timestamps, eventIds }: RowGroup, i: number, name: number): void {
+    const at = i * WORDS;
+    const timestamp = timestamps[i] ?? 0;
+    const low = timestamp >>> 0;
+    const high = Math.floor(timestamp / 2 ** 32);
+    // Time and name are part of the identity. Mixed in, two identities meet with a chance of 2^-128.
+    this.#k0 = ((eventIds[at] ?? 0) ^ mix(low, high, name, SEEDS[0])) >>> 0;
+    this.#k1 = ((eventIds[at + 1] ?? 0) ^ mix(low, high, name, SEEDS[1])) >>> 0;
+    this.#k2 = ((eventIds[at + 2] ?? 0) ^ mix(low, high, name, SEEDS[2])) >>> 0;
+    this.#k3 = ((eventIds[at + 3] ?? 0) ^ mix(low, high, name, SEEDS[3])) >>> 0;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Bounds of one roller: what it remembers, what it gives numbers to, what it reads at once, and when it steps back. */
 
 export interface RollerLimits {
-  /** Events remembered exactly, twice this at most. With the rows of a window they fit into 2^20 places, 26 MiB. */
+  /** Events remembered exactly: those of eight steps, or so many if that is less, 36 bytes each; of four steps whatever it is. */
   readonly identities: number;
   /** Users whose numbers are remembered, at most: 22 bytes each. */
   readonly users: number;
@@ -17,7 +17,7 @@ export interface RollerLimits {
 }
 
 export const ROLLER_LIMITS: RollerLimits = {
-  identities: 500_000,
+  identities: 2 ** 20,
   users: 2 ** 20,
   namesMax: 10_000,
   usersMax: 2 ** 28,

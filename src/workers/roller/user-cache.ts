@@ -3,7 +3,7 @@ import { eachEntry, hashOf } from './hash-table.js';
 /**
  * The numbers of the users that were met last, by 128-bit hash, in bounded memory: 22 bytes each. A key may be in one of eight places side by side; who
  * is added where all are taken replaces one that was not found since the last look at it (CLOCK, place by place). Unlike in
- * `Generations`, nothing is remembered for sure.
+ * `RecentKeys`, nothing is remembered for sure.
  */
 
 const WAYS = 8;
@@ -64,6 +64,15 @@ export class UserCache {
     this.#put(k0, k1, k2, k3, value);
   }
 
+  /** Adds a key if it is not there and no other one has to go for it. */
+  offer(k0: number, k1: number, k2: number, k3: number, value: number): void {
+    if (this.#slotOf(k0, k1, k2, k3) >= 0) return;
+    if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
+    const hash = hashOf(k0, k1, k2, k3);
+    const slot = this.#free(this.#groupOf(hash));
+    if (slot >= 0) this.#fill(slot, hash, k0, k1, k2, k3, value);
+  }
+
   #slotOf(k0: number, k1: number, k2: number, k3: number): number {
     const hash = hashOf(k0, k1, k2, k3);
     const mark = markOf(hash);
@@ -84,7 +93,12 @@ export class UserCache {
 
   #put(k0: number, k1: number, k2: number, k3: number, value: number): void {
     const hash = hashOf(k0, k1, k2, k3);
-    const slot = this.#place(this.#groupOf(hash));
+    const first = this.#groupOf(hash);
+    const free = this.#free(first);
+    this.#fill(free < 0 ? this.#worst(first) : free, hash, k0, k1, k2, k3, value);
+  }
+
+  #fill(slot: number, hash: number, k0: number, k1: number, k2: number, k3: number, value: number): void {
     if (this.#marks[slot] === 0) this.#size += 1;
     this.#marks[slot] = markOf(hash);
     const at = slot * WORDS;
@@ -95,10 +109,15 @@ export class UserCache {
     this.#entries[at + VALUE] = value;
   }
 
-  /** A place in a group: one that is free, or else the next one that was not found lately; those that are passed are looked at. */
-  #place(first: number): number {
+  /** A place of a group that is free, or -1. */
+  #free(first: number): number {
+    for (let slot = first; slot < first + WAYS; slot += 1) if (this.#marks[slot] === 0) return slot;
+    return -1;
+  }
+
+  /** The next place of a full group that was not found lately; those that are passed are looked at. */
+  #worst(first: number): number {
     const marks = this.#marks;
-    for (let slot = first; slot < first + WAYS; slot += 1) if (marks[slot] === 0) return slot;
     for (;;) {
       this.#hand = (this.#hand + 1) % WAYS;
       const slot = first + this.#hand;

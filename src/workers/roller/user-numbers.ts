@@ -13,7 +13,8 @@ import { UserCache } from './user-cache.js';
  * next one by an INSERT whose token is the first number it gives, so that of two rollers only one gives it.
  *
  * Of most users who are new a filter of all hashes says so without asking. It has every hash that there was when it was read; one that another roller
- * added behind it took the number that is next here, so that nobody gets a second one.
+ * added behind it took the number that is next here, so that nobody gets a second one. What is read for the filter fills the memory too, as
+ * far as it goes, so that a roller that has just begun asks no more than one that has run for long.
  */
 export interface UserNumbersOptions {
   readonly client: ClickHouseClient;
@@ -31,7 +32,8 @@ export interface UserNumbersOptions {
 /** Not a number: there are more users than get one. */
 export const NO_NUMBER = 0xffffffff;
 const WORDS = 4;
-const HASH_BYTES = 16;
+/** Of a user as the table has it: hash and number. */
+const USER_WORDS = WORDS + 1;
 /** Hashes that a filter has room for at least. */
 const FILTER_ROOM_MIN = 100_000;
 
@@ -67,6 +69,7 @@ export class UserNumbers {
 
   /** The numbers of the users of `groups`, row by row. Throws FenceBroken where another roller gives numbers. */
   async of(groups: readonly RowGroup[]): Promise<Uint32Array[]> {
+    await this.#readAll();
     const missing = new Missing();
     const all = new Uint32Array(groups.reduce((sum, { count }) => sum + count, 0));
     let from = 0;
@@ -97,7 +100,7 @@ export class UserNumbers {
 
   /** Numbers of users that are not in memory; who is beyond the bound has NO_NUMBER. */
   async #number(hashes: Uint32Array): Promise<Uint32Array> {
-    const filter = await this.#filterWithRoom();
+    const filter = this.#filter;
     const found = await this.#ask(filter === undefined ? hashes : thoseIn(filter, hashes));
     const numbers = new Uint32Array(hashes.length / WORDS);
     const fresh = new Uint32Array(hashes.length);
@@ -130,17 +133,19 @@ export class UserNumbers {
     return numbers;
   }
 
-  /** The filter, with room for who is numbered next; none where there are too many users for it. */
-  async #filterWithRoom(): Promise<HashFilter | undefined> {
+  /** Reads all users into the filter, and into memory while that has room, where the filter is missing or full; too many have none. */
+  async #readAll(): Promise<void> {
     const { client, database, signal, filterMax } = this.#options;
     if (this.#next > filterMax) this.#filter = undefined;
     else if (this.#filter === undefined || this.#filter.size > this.#filter.capacity) {
       const filter = new HashFilter(Math.min(Math.max(2 * this.#next, FILTER_ROOM_MIN), filterMax));
-      const query = `SELECT hash FROM ${tableName(database, 'rollup_users')} FORMAT RowBinary`;
-      await eachHash(client, query, signal, (hashes) => addAll(filter, hashes));
+      const query = `SELECT hash, uid FROM ${tableName(database, 'rollup_users')} FORMAT RowBinary`;
+      await eachUser(client, query, signal, (k0, k1, k2, k3, number) => {
+        filter.add(k0, k1, k2, k3);
+        this.#known.offer(k0, k1, k2, k3, number);
+      });
       this.#filter = filter;
     }
-    return this.#filter;
   }
 
   async #ask(hashes: Uint32Array): Promise<HashTable> {
@@ -150,7 +155,7 @@ export class UserNumbers {
     const reader = new BinaryReader(await readBinary(client, query, signal));
     const found = HashTable.for(hashes.length / WORDS);
     while (!reader.done) {
-      found.add(reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), 0);
+      found.add(reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32());
     }
     return found;
   }
@@ -210,7 +215,7 @@ class Missing {
     this.#hashes[at + 1] = k1;
     this.#hashes[at + 2] = k2;
     this.#hashes[at + 3] = k3;
-    this.#table.add(k0, k1, k2, k3, this.count, 0);
+    this.#table.add(k0, k1, k2, k3, this.count);
     this.users.push(this.count);
     this.count += 1;
   }
@@ -234,20 +239,23 @@ function thoseIn(filter: HashFilter, hashes: Uint32Array): Uint32Array {
   return some.subarray(0, words);
 }
 
-/** The hashes that a query answers with, some at a time, in order. */
-async function eachHash(
+/** The users that a query answers with. */
+async function eachUser(
   client: ClickHouseClient,
   query: string,
   signal: AbortSignal,
-  onHashes: (hashes: Uint32Array) => void,
+  onUser: (k0: number, k1: number, k2: number, k3: number, number: number) => void,
 ): Promise<void> {
   const { stream } = await client.exec({ query, clickhouse_settings: READ_SETTINGS, abort_signal: signal });
   let rest = Buffer.alloc(0);
   for await (const chunk of stream) {
     const bytes = Buffer.concat([rest, chunk as Buffer]);
-    const whole = bytes.length - (bytes.length % HASH_BYTES);
+    const whole = bytes.length - (bytes.length % (USER_WORDS * 4));
     // A view of words must begin where a word does.
-    onHashes(new Uint32Array(new Uint8Array(bytes.subarray(0, whole)).buffer));
+    const words = new Uint32Array(new Uint8Array(bytes.subarray(0, whole)).buffer);
+    for (let at = 0; at < words.length; at += USER_WORDS) {
+      onUser(words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0, words[at + 4] ?? 0);
+    }
     rest = bytes.subarray(whole);
   }
 }
