@@ -28,8 +28,8 @@ const HOT_MAX = 100_000;
 const FOLLOWED_MAX = 20_000;
 /** 2 MiB. */
 const LATE_MAX = 2 ** 16;
-/** A busy second must fit behind its first rows, or it is loaded when it is over: a step of a backlog is about half of it. */
-const STEPS_MIN = 4;
+/** A second of a backlog fits behind its first rows, or it is loaded once more when its last rows come: a step is about a third of it. */
+const STEPS_MIN = 5;
 /** Random per process: which ids meet in the table is nothing a producer can aim at. */
 const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
 

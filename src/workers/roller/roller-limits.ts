@@ -18,7 +18,7 @@ export interface RollerLimits {
 
 export const ROLLER_LIMITS: RollerLimits = {
   identities: 2 ** 20,
-  users: 2 ** 20,
+  users: 1_500_000,
   namesMax: 10_000,
   usersMax: 2 ** 28,
   filteredUsers: 4_000_000,

@@ -1,7 +1,7 @@
 import { eachEntry, hashOf } from './hash-table.js';
 
 /**
- * The numbers of the users that were met last, by 128-bit hash, in bounded memory: 22 bytes each. A key may be in one of eight places side by side; who
+ * The numbers of the users that were met last, by 128-bit hash, in bounded memory: 22 bytes each. A key may be in one of twice eight places side by side; who
  * is added where all are taken replaces one that was not found since the last look at it (CLOCK, place by place). Unlike in
  * `RecentKeys`, nothing is remembered for sure.
  */
@@ -11,8 +11,8 @@ const WAYS = 8;
 const WORDS = 5;
 const VALUE = 4;
 const SLOTS_START = 1 << 12;
-/** Beyond this share of all places in use a small cache grows: long before most groups of eight are full. */
-const LOAD_MAX = 0.5;
+/** Beyond this share of all places in use a small cache grows: before there are many whose sixteen places are taken. */
+const LOAD_MAX = 0.8;
 /** Of a mark: found since it was looked at last; the other bits are of the hash, and never 0. */
 const FOUND = 0x8000;
 
@@ -27,9 +27,9 @@ export class UserCache {
   /** Of the key that `find` found. */
   value = 0;
 
-  /** With room for so many users, or less: for the next lower power of two. */
+  /** With room for so many users, to the next multiple of eight. */
   constructor(usersMax: number) {
-    this.#slotsMax = 2 ** Math.floor(Math.log2(Math.max(WAYS, usersMax)));
+    this.#slotsMax = Math.ceil(usersMax / WAYS) * WAYS;
     this.#slots = Math.min(this.#slotsMax, SLOTS_START);
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
@@ -69,33 +69,40 @@ export class UserCache {
     if (this.#slotOf(k0, k1, k2, k3) >= 0) return;
     if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
     const hash = hashOf(k0, k1, k2, k3);
-    const slot = this.#free(this.#groupOf(hash));
+    const slot = this.#free(hash);
     if (slot >= 0) this.#fill(slot, hash, k0, k1, k2, k3, value);
   }
 
   #slotOf(k0: number, k1: number, k2: number, k3: number): number {
     const hash = hashOf(k0, k1, k2, k3);
     const mark = markOf(hash);
-    const first = this.#groupOf(hash);
+    const slot = this.#slotIn(this.#groupOf(hash), mark, k0, k1, k2, k3);
+    return slot >= 0 ? slot : this.#slotIn(this.#groupOf(otherHash(hash)), mark, k0, k1, k2, k3);
+  }
+
+  #slotIn(first: number, mark: number, k0: number, k1: number, k2: number, k3: number): number {
+    const marks = this.#marks;
+    const entries = this.#entries;
     for (let slot = first; slot < first + WAYS; slot += 1) {
-      if (((this.#marks[slot] ?? 0) & ~FOUND) !== mark) continue;
+      const found = marks[slot];
+      // Places are taken in order, and never given back.
+      if (found === 0 || found === undefined) return -1;
+      if ((found & ~FOUND) !== mark) continue;
       const at = slot * WORDS;
-      const entries = this.#entries;
       if (entries[at] === k0 && entries[at + 1] === k1 && entries[at + 2] === k2 && entries[at + 3] === k3) return slot;
     }
     return -1;
   }
 
-  /** The first of the places that a hash may have: its upper bits say which group. */
+  /** The first of eight places that a hash may have: its upper bits say where. */
   #groupOf(hash: number): number {
     return Math.floor((hash / 2 ** 32) * (this.#slots / WAYS)) * WAYS;
   }
 
   #put(k0: number, k1: number, k2: number, k3: number, value: number): void {
     const hash = hashOf(k0, k1, k2, k3);
-    const first = this.#groupOf(hash);
-    const free = this.#free(first);
-    this.#fill(free < 0 ? this.#worst(first) : free, hash, k0, k1, k2, k3, value);
+    const free = this.#free(hash);
+    this.#fill(free < 0 ? this.#worst(this.#groupOf(hash)) : free, hash, k0, k1, k2, k3, value);
   }
 
   #fill(slot: number, hash: number, k0: number, k1: number, k2: number, k3: number, value: number): void {
@@ -109,10 +116,19 @@ export class UserCache {
     this.#entries[at + VALUE] = value;
   }
 
-  /** A place of a group that is free, or -1. */
-  #free(first: number): number {
-    for (let slot = first; slot < first + WAYS; slot += 1) if (this.#marks[slot] === 0) return slot;
-    return -1;
+  /** A place that nobody has, of those that a hash may have: where there are more such, so that few groups are full. -1: there is none. */
+  #free(hash: number): number {
+    const [one, other] = [this.#groupOf(hash), this.#groupOf(otherHash(hash))];
+    const [taken, takenOfOther] = [this.#taken(one), this.#taken(other)];
+    if (takenOfOther < taken) return other + takenOfOther;
+    return taken < WAYS ? one + taken : -1;
+  }
+
+  /** How many places of a group are taken. */
+  #taken(first: number): number {
+    let count = 0;
+    while (count < WAYS && this.#marks[first + count] !== 0) count += 1;
+    return count;
   }
 
   /** The next place of a full group that was not found lately; those that are passed are looked at. */
@@ -129,7 +145,7 @@ export class UserCache {
 
   #grow(): void {
     const [marks, entries] = [this.#marks, this.#entries];
-    this.#slots *= 2;
+    this.#slots = Math.min(this.#slots * 2, this.#slotsMax);
     this.#size = 0;
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
@@ -137,6 +153,11 @@ export class UserCache {
       this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0);
     });
   }
+}
+
+/** For the second eight places: all of its bits depend on lower ones of the first. */
+function otherHash(hash: number): number {
+  return Math.imul(hash, 0x9e3779b1) >>> 0;
 }
 
 /** Bits that the choice of the group has not used. */

@@ -18,7 +18,7 @@ test('what is found is what was added last with that key, whatever was forgotten
         for (const [key, value, isLook] of steps) {
           if (isLook) {
             if (cache.find(...key)) assert.equal(cache.value, added.get(String(key)));
-            else assert.ok(!added.has(String(key)) || added.size > 8);
+            else assert.ok(!added.has(String(key)) || added.size > Math.min(room, 16));
             continue;
           }
           cache.add(...key, value);
@@ -39,7 +39,7 @@ test('it grows up to its bound and no further, and keeps nearly all that it has 
   const keys = randomKeys(room * 3);
   for (const [i, key] of keys.entries()) {
     cache.add(...key, i);
-    if (i === room / 2) assert.ok(keys.slice(0, i).filter((each) => cache.find(...each)).length > i * 0.97);
+    if (i === room / 2) assert.ok(keys.slice(0, i).filter((each) => cache.find(...each)).length > i * 0.995);
   }
   assert.ok(cache.size <= room && cache.size > room * 0.99);
   assert.equal(cache.bytes, room * 22);
