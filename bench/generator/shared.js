@@ -3,8 +3,8 @@
 /** Of the pacer's memory, Int32. */
 export const TICK_SLOT = { tick: 0, stop: 1, slots: 2 };
 
-/** The pacer: never more often than `minMs`; after a stall of `skipMs` it leaves out what it missed. */
-export const TICKS = { minMs: 0.25, skipMs: 20 };
+/** The pacer: never more often than `minMs`, about every `unheardMs` while nobody waits; after a stall of `skipMs` it leaves out what it missed. */
+export const TICKS = { minMs: 0.25, unheardMs: 2, skipMs: 20 };
 
 /**
  * Counted by each generator as it goes, Float64, read by the coordinator at any time: for the progress line, and for the

@@ -40,6 +40,8 @@ let duplicates = 0;
 let repeats = 0;
 let due = 0;
 let current = 0;
+/** Waits for the pacer's next tick. */
+let paced = false;
 let ending = false;
 let endByMs = 0;
 
@@ -138,6 +140,7 @@ function release(lane) {
   free.push(lane);
   if (ending) return finishIfQuiet();
   sendDue();
+  if (!paced && free.length > 0) awaitTick();
 }
 
 function fail(phase, what) {
@@ -187,14 +190,23 @@ function unsentOf({ rate, seconds, sent }) {
   return rate === 0 || plan.total > 0 ? 0 : Math.max(0, Math.floor((rate / plan.threads) * seconds) - sent);
 }
 
-/** Runs `sendDue` at each tick of the pacer. */
-function onTick() {
-  if (ending) return;
-  sendDue();
+/**
+ * Runs `sendDue` at each tick of the pacer, while there is a connection to send on: where all are busy, an answer is what is waited for, and
+ * ticks would take the processor from the service.
+ */
+function awaitTick() {
   const seen = Atomics.load(ticks, TICK_SLOT.tick);
   const wait = Atomics.waitAsync(ticks, TICK_SLOT.tick, seen);
+  paced = true;
   if (wait.async) void wait.value.then(onTick);
   else setImmediate(onTick);
+}
+
+function onTick() {
+  paced = false;
+  if (ending) return;
+  sendDue();
+  if (free.length > 0) awaitTick();
 }
 
 const texts = eventTexts(plan.payload, plan.tag);
