@@ -6,6 +6,7 @@ import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/clie
 import type { LogLevel } from '../../shared/config.js';
 import { Counters } from '../../shared/counters.js';
 import { createLogger } from '../../shared/log.js';
+import { yieldToRequests } from '../../shared/priority.js';
 import { retentionEdgeMs } from '../../shared/retention.js';
 import { backoffMs } from '../flusher/retry.js';
 import { followerAt } from './follower.js';
@@ -49,6 +50,7 @@ const REST = 0.25;
 const REST_MAX_MS = 1_000;
 
 async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control }: RollWorkerData): Promise<void> {
+  yieldToRequests();
   const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
   const client = createClickHouse({ ...clickhouse, requestTimeoutMs: REQUEST_TIMEOUT_MS, maxOpenConnections: 2 });
   const counters = new Counters(flow.counters);
