@@ -1,5 +1,5 @@
 import type { ClickHouseClient } from '@clickhouse/client';
-import { BinaryReader, quoteBytes, readBinary } from '../../shared/clickhouse/binary.js';
+import { BinaryReader, quoteBytes, READ_SETTINGS, readBinary } from '../../shared/clickhouse/binary.js';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { HashTable } from './hash-table.js';
 import { type Identities, keyHash, sliceOf } from './identities.js';
@@ -7,6 +7,9 @@ import type { Names } from './names.js';
 import { secondOf } from './row-groups.js';
 import type { RowGroup } from './rows.js';
 import type { Slice } from './slices.js';
+
+/** Keys that lie anywhere: the index is halved, not cut into eight (21 ms for 750 of 35 million, not 25). */
+const LOOK_UP_SETTINGS = { ...READ_SETTINGS, merge_tree_coarse_index_granularity: '2' };
 
 /** The seconds of some rows whose identities are not all in memory, and in which of them something may have been counted already. */
 export class ColdSeconds {
@@ -100,7 +103,7 @@ class ColdKeys {
     const keys = quoteBytes(new Uint32Array(this.#words));
     const query = `SELECT DISTINCT key FROM ${tableName(database, 'rollup_identities')}
       WHERE key IN (SELECT reinterpretAsUInt64(substring(${keys}, number * 8 + 1, 8)) FROM numbers(${count})) FORMAT RowBinary`;
-    const reader = new BinaryReader(await readBinary(client, query, signal));
+    const reader = new BinaryReader(await readBinary(client, query, signal, LOOK_UP_SETTINGS));
     while (!reader.done) {
       const hash = reader.uint32();
       const slot = this.#table.find(hash, reader.uint32(), 0, 0);
