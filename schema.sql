@@ -214,6 +214,19 @@ DROP TABLE IF EXISTS {database}.rollup SYNC;
 
 DROP TABLE IF EXISTS {database}.forgotten_users SYNC;
 
+-- version 4: merges (up)
+-- Tables that get many small parts: by themselves they would be merged five at a time, `segments` as a whole behind each of its rows.
+
+ALTER TABLE {database}.segments MODIFY SETTING min_parts_to_merge_at_once = 10;
+
+ALTER TABLE {database}.rollup MODIFY SETTING min_parts_to_merge_at_once = 10;
+
+-- version 4: merges (down)
+
+ALTER TABLE {database}.rollup RESET SETTING min_parts_to_merge_at_once;
+
+ALTER TABLE {database}.segments RESET SETTING min_parts_to_merge_at_once;
+
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an
 -- event_id must then repeat its user_id too, or the two versions lie on two shards and both count.

@@ -47,6 +47,7 @@ async function setUp(
   const rolling = newRoller(options.rollerClient ?? client, database, {
     leaveToOthersMs: options.leaveToOthersMs ?? 0,
     identities: 100,
+    identitySteps: 1,
     users: 10,
   });
   const cells = cellsFollowing(rolling.roller, options.client ?? client, database, options.bytesMax);

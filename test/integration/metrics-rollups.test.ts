@@ -239,7 +239,12 @@ test('an answer from raw rows promises no more than one from rollups does at the
 test('what the roller has rolled answers as the raw rows do: late events, changed ones, days rebuilt', async (t) => {
   const dice = seededDice((message) => t.diagnostic(message));
   const { database } = await databaseWith([]);
-  const rolling = newRoller(clickhouse.client, database, { leaveToOthersMs: 0, identities: 100, users: 10 });
+  const rolling = newRoller(clickhouse.client, database, {
+    leaveToOthersMs: 0,
+    identities: 100,
+    identitySteps: 1,
+    users: 10,
+  });
   const pair = servePair(database);
   const rows = dice.events(600);
   let exceptions = 0;

@@ -18,7 +18,13 @@ before(async () => {
 after(() => clickhouse.stop());
 
 /** Small enough to be forgotten all the time. */
-const FORGETFUL: Partial<RollerLimits> = { identities: 30, users: 5, leaveToOthersMs: 0, windowRows: 60 };
+const FORGETFUL: Partial<RollerLimits> = {
+  identities: 30,
+  identitySteps: 1,
+  users: 5,
+  leaveToOthersMs: 0,
+  windowRows: 60,
+};
 
 interface Chaos {
   readonly client: ClickHouseClient;

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { MINUTE_MS } from './deltas.js';
 import { RecentKeys } from './recent-keys.js';
+import type { RollerLimits } from './roller-limits.js';
 import type { RowGroup } from './rows.js';
 
 /**
@@ -28,8 +29,6 @@ const HOT_MAX = 100_000;
 const FOLLOWED_MAX = 20_000;
 /** 2 MiB. */
 const LATE_MAX = 2 ** 16;
-/** A second of a backlog fits behind its first rows, or it is loaded once more when its last rows come: a step is about a third of it. */
-const STEPS_MIN = 5;
 /** Random per process: which ids meet in the table is nothing a producer can aim at. */
 const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32)] as const;
 
@@ -46,8 +45,8 @@ export class Identities {
   #k2 = 0;
   #k3 = 0;
 
-  constructor(memoryMax: number) {
-    this.#seen = new RecentKeys(memoryMax, STEPS_MIN);
+  constructor({ identities, identitySteps }: Pick<RollerLimits, 'identities' | 'identitySteps'>) {
+    this.#seen = new RecentKeys(identities, identitySteps);
   }
 
   get bytes(): number {

@@ -15,6 +15,8 @@ const TAG = 5;
 const OLDER = 6;
 /** So much room there is from the beginning. */
 const ROOM_START = 1 << 12;
+/** Of the first key. Positions lose their upper bits in the arrays; so near to that, every process gets there, and every test. */
+const POSITION_START = 2 ** 32 - 1_000;
 /** It has room for so many steps like the last ones, where that is not more than was allowed. */
 const STEPS_WANTED = 8;
 
@@ -26,12 +28,12 @@ export class RecentKeys {
   /** Of each hash, the newest entry's position. */
   #newest = new Uint32Array();
   #shift = 0;
-  /** Of the next key; not 0, which is what the arrays have at first. */
-  #position = 1;
+  /** Of the next key. */
+  #position = POSITION_START;
   /** Which entry that will be. */
   #next = 0;
   /** What was added before is not found: it may be written over, or was forgotten. */
-  #from = 1;
+  #from = POSITION_START;
   /** Of the key that `find` found. */
   value = 0;
   tag = 0;
@@ -83,7 +85,7 @@ export class RecentKeys {
     for (let age = 0; ;) {
       const newer = age;
       age = (this.#position - at) >>> 0;
-      // A position that is 2^32 old looks like a new one: it is in no order.
+      // What the arrays have of 2^32 positions ago, or from the beginning, may look newer than what it follows.
       if (age > reach || age <= newer) return false;
       const index = this.#next - age;
       const entry = (index < 0 ? index + this.#room : index) * WORDS;

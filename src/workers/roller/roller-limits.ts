@@ -1,8 +1,10 @@
 /** Bounds of one roller: what it remembers, what it gives numbers to, what it reads at once, and when it steps back. */
 
 export interface RollerLimits {
-  /** Events remembered exactly: those of eight steps, or so many if that is less, 36 bytes each; of four steps whatever it is. */
+  /** Events remembered exactly, 36 bytes each: those of eight steps, or so many if that is less, ... */
   readonly identities: number;
+  /** ... and in any case those of so many steps. */
+  readonly identitySteps: number;
   /** Users whose numbers are remembered, at most: 22 bytes each. */
   readonly users: number;
   /** Event names that are rolled, and users that get a number. */
@@ -18,6 +20,8 @@ export interface RollerLimits {
 
 export const ROLLER_LIMITS: RollerLimits = {
   identities: 2 ** 20,
+  // A second of a backlog fits behind its first rows, or it is loaded when its last ones come: a step is about a third of it.
+  identitySteps: 5,
   users: 1_500_000,
   namesMax: 10_000,
   usersMax: 2 ** 28,

@@ -110,7 +110,7 @@ export class Roller {
     this.#limits = { ...ROLLER_LIMITS, ...options.limits };
     const { client, database, signal, keptFromMs } = options;
     this.#fence = new Fence(client, database, signal);
-    this.#identities = new Identities(this.#limits.identities);
+    this.#identities = new Identities(this.#limits);
     this.#users = new UserNumbers({
       client,
       database,
