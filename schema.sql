@@ -215,15 +215,11 @@ DROP TABLE IF EXISTS {database}.rollup SYNC;
 DROP TABLE IF EXISTS {database}.forgotten_users SYNC;
 
 -- version 4: merges (up)
--- Tables that get many small parts: by themselves they would be merged five at a time, `segments` as a whole behind each of its rows.
+-- The ledger gets one row at a time. By itself all of it would be merged behind each of them.
 
 ALTER TABLE {database}.segments MODIFY SETTING min_parts_to_merge_at_once = 10;
 
-ALTER TABLE {database}.rollup MODIFY SETTING min_parts_to_merge_at_once = 10;
-
 -- version 4: merges (down)
-
-ALTER TABLE {database}.rollup RESET SETTING min_parts_to_merge_at_once;
 
 ALTER TABLE {database}.segments RESET SETTING min_parts_to_merge_at_once;
 

@@ -28,6 +28,9 @@ const HAS_LIST = 0x200;
 const WORDS = 4;
 const BYTES = 16;
 const ROOM_MIN = 4_096;
+/** Memory for more than a large step is given back behind it: it was for a second that had to be loaded, or a backlog of several instances. */
+const KEPT_ROWS_MAX = 600_000;
+const KEPT_BYTES_MAX = 32 * 1024 * 1024;
 
 interface Found {
   readonly eventName: string;
@@ -52,8 +55,9 @@ export class RowMemory {
   users = new Uint32Array();
 
   reserve(rows: number): void {
-    if (this.timestamps.length >= rows) return;
     const room = Math.max(ROOM_MIN, Math.ceil(rows * 1.25));
+    const isTooLarge = this.timestamps.length > KEPT_ROWS_MAX && room <= KEPT_ROWS_MAX;
+    if (this.timestamps.length >= rows && !isTooLarge) return;
     this.timestamps = new Float64Array(room);
     this.eventIds = new Uint32Array(room * WORDS);
     this.users = new Uint32Array(room * WORDS);
@@ -84,7 +88,9 @@ export class RowReader {
     });
     this.#end = 0;
     for await (const chunk of stream) this.#append(chunk as Buffer);
-    return this.#decode(into);
+    const groups = this.#decode(into);
+    if (this.#bytes.length > KEPT_BYTES_MAX) this.#bytes = Buffer.alloc(0);
+    return groups;
   }
 
   #append(chunk: Buffer): void {
