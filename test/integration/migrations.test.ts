@@ -80,6 +80,19 @@ test('down takes back one version and up applies it again', async () => {
   assert.equal((await migrateUp(client, database, silentLog, schema)).current, latest);
 });
 
+test('every statement of schema.sql may run twice', async () => {
+  const { client } = clickhouse;
+  const database = await clickhouse.newDatabase();
+  const { versions } = readSchema();
+  const twice = async (statements: readonly string[]): Promise<void> => {
+    for (const statement of [...statements, ...statements])
+      await client.command({ query: forDatabase(statement, database) });
+  };
+  for (const { down } of versions.toReversed()) await twice(down);
+  for (const { up } of versions) await twice(up);
+  assert.deepEqual(await tablesOf(database), TABLES);
+});
+
 test('instances that start at the same time all end with the schema in place', async () => {
   const database = clickhouse.unusedDatabase();
   const { client } = clickhouse;
