@@ -139,8 +139,7 @@ function resend(lane) {
 function release(lane) {
   free.push(lane);
   if (ending) return finishIfQuiet();
-  sendDue();
-  if (!paced && free.length > 0) awaitTick();
+  goOn();
 }
 
 function fail(phase, what) {
@@ -191,10 +190,12 @@ function unsentOf({ rate, seconds, sent }) {
 }
 
 /**
- * Runs `sendDue` at each tick of the pacer, while there is a connection to send on: where all are busy, an answer is what is waited for, and
- * ticks would take the processor from the service.
+ * Sends what is due, and waits for the pacer's next tick while there is a connection to send on: where all are busy, an answer is what is
+ * waited for, and ticks would take the processor from the service.
  */
-function awaitTick() {
+function goOn() {
+  sendDue();
+  if (paced || free.length === 0) return;
   const seen = Atomics.load(ticks, TICK_SLOT.tick);
   const wait = Atomics.waitAsync(ticks, TICK_SLOT.tick, seen);
   paced = true;
@@ -204,9 +205,7 @@ function awaitTick() {
 
 function onTick() {
   paced = false;
-  if (ending) return;
-  sendDue();
-  if (free.length > 0) awaitTick();
+  if (!ending) goOn();
 }
 
 const texts = eventTexts(plan.payload, plan.tag);

@@ -11,26 +11,25 @@ import { getPriority, setPriority } from 'node:os';
 /** Steps of niceness below what the process was started with: about a third of the share of time. */
 const BEHIND = 5;
 const NICE_MAX = 19;
+const CALLING_THREAD = 0;
 
-/** Puts the calling thread, and those that it starts from now on, behind those that answer requests. */
-export function yieldToRequests(): void {
-  behind([0]);
-}
-
-/** The same of all threads of this process, and of those that they start. */
-export function yieldAllToRequests(): void {
-  if (process.platform === 'linux') behind(readdirSync('/proc/self/task').map(Number));
-}
-
-/** By thread id; 0 is the calling one. */
-function behind(threads: readonly number[]): void {
+/** Puts the calling thread, or all threads of the process, and those that they start from now on, behind those that answer requests. */
+export function yieldToRequests(who: 'thread' | 'process'): void {
   if (process.platform !== 'linux') return;
   const nice = Math.min(NICE_MAX, getPriority() + BEHIND);
-  for (const thread of threads) {
+  for (const thread of who === 'thread' ? [CALLING_THREAD] : threadsOfProcess()) {
     try {
       setPriority(thread, nice);
     } catch {
       // It has just ended, or a sandbox forbids it: then all are alike.
     }
+  }
+}
+
+function threadsOfProcess(): number[] {
+  try {
+    return readdirSync('/proc/self/task').map(Number);
+  } catch {
+    return [CALLING_THREAD]; // no /proc
   }
 }

@@ -282,6 +282,7 @@ export class Counting {
     if (counted.size === 0) addAll(groups, uids, deltas);
     else this.#addMissing(groups, uids, counted, deltas, changed);
     this.#remember(groups, uids, deltas);
+    this.#loaded.trim();
   }
 
   /** Adds the rows that are not in the cells. */

@@ -133,8 +133,8 @@ export class RecentKeys {
     const [entries, room] = [this.#entries, this.#room];
     const kept = this.#reach();
     const oldest = this.#next - kept + room;
-    const step = 2 ** Math.floor(Math.log2(wanted)) / 8;
-    this.#setRoom(Math.ceil(Math.ceil(wanted / step) * step));
+    const step = Math.max(1, 2 ** Math.floor(Math.log2(wanted)) / 8);
+    this.#setRoom(Math.ceil(wanted / step) * step);
     this.#position -= kept;
     this.#from = this.#position;
     for (let i = 0; i < kept; i += 1) {

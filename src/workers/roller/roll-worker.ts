@@ -50,7 +50,7 @@ const REST = 0.25;
 const REST_MAX_MS = 1_000;
 
 async function run({ flow, logLevel, clickhouse, retentionDays, shipped, control }: RollWorkerData): Promise<void> {
-  yieldToRequests();
+  yieldToRequests('thread');
   const log = createLogger({ level: logLevel, thread: 'roller', sync: true });
   const client = createClickHouse({ ...clickhouse, requestTimeoutMs: REQUEST_TIMEOUT_MS, maxOpenConnections: 2 });
   const counters = new Counters(flow.counters);

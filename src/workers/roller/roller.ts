@@ -350,6 +350,7 @@ export class Roller {
       WHERE ${receivedIn(ranges)} AND ${isRemembered(database)}`;
     const groups = await this.#reader.read(client, query, this.#received, signal);
     await this.#commit(await this.#counting.countRows(groups, Date.now()));
+    this.#received.trim();
   }
 
   async #commit(deltas: Deltas): Promise<void> {

@@ -28,7 +28,7 @@ const HAS_LIST = 0x200;
 const WORDS = 4;
 const BYTES = 16;
 const ROOM_MIN = 4_096;
-/** Memory for more than a large step is given back behind it: it was for a second that had to be loaded, or a backlog of several instances. */
+/** Memory for more than a large step is not kept: it was for a second that had to be loaded, or a backlog of several instances. */
 const KEPT_ROWS_MAX = 600_000;
 const KEPT_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -55,12 +55,18 @@ export class RowMemory {
   users = new Uint32Array();
 
   reserve(rows: number): void {
-    const room = Math.max(ROOM_MIN, Math.ceil(rows * 1.25));
-    const isTooLarge = this.timestamps.length > KEPT_ROWS_MAX && room <= KEPT_ROWS_MAX;
-    if (this.timestamps.length >= rows && !isTooLarge) return;
-    this.timestamps = new Float64Array(room);
-    this.eventIds = new Uint32Array(room * WORDS);
-    this.users = new Uint32Array(room * WORDS);
+    if (this.timestamps.length < rows) this.#setRoom(Math.max(ROOM_MIN, Math.ceil(rows * 1.25)));
+  }
+
+  /** When the rows are not needed any more: gives back what is more than a large step takes. */
+  trim(): void {
+    if (this.timestamps.length > KEPT_ROWS_MAX) this.#setRoom(0);
+  }
+
+  #setRoom(rows: number): void {
+    this.timestamps = new Float64Array(rows);
+    this.eventIds = new Uint32Array(rows * WORDS);
+    this.users = new Uint32Array(rows * WORDS);
   }
 }
 

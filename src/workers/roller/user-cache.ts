@@ -60,17 +60,12 @@ export class UserCache {
       this.#entries[known * WORDS + VALUE] = value;
       return;
     }
-    if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
-    this.#put(k0, k1, k2, k3, value);
+    this.#insert(k0, k1, k2, k3, value, true);
   }
 
   /** Adds a key if it is not there and no other one has to go for it. */
   offer(k0: number, k1: number, k2: number, k3: number, value: number): void {
-    if (this.#slotOf(k0, k1, k2, k3) >= 0) return;
-    if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
-    const hash = hashOf(k0, k1, k2, k3);
-    const slot = this.#free(hash);
-    if (slot >= 0) this.#fill(slot, hash, k0, k1, k2, k3, value);
+    if (this.#slotOf(k0, k1, k2, k3) < 0) this.#insert(k0, k1, k2, k3, value, false);
   }
 
   #slotOf(k0: number, k1: number, k2: number, k3: number): number {
@@ -99,13 +94,13 @@ export class UserCache {
     return Math.floor((hash / 2 ** 32) * (this.#slots / WAYS)) * WAYS;
   }
 
-  #put(k0: number, k1: number, k2: number, k3: number, value: number): void {
+  /** Adds a key that is not there; where all its places are taken, in place of another one or not at all. */
+  #insert(k0: number, k1: number, k2: number, k3: number, value: number, replaces: boolean): void {
+    if (this.#slots < this.#slotsMax && this.#size >= this.#slots * LOAD_MAX) this.#grow();
     const hash = hashOf(k0, k1, k2, k3);
     const free = this.#free(hash);
-    this.#fill(free < 0 ? this.#worst(this.#groupOf(hash)) : free, hash, k0, k1, k2, k3, value);
-  }
-
-  #fill(slot: number, hash: number, k0: number, k1: number, k2: number, k3: number, value: number): void {
+    if (free < 0 && !replaces) return;
+    const slot = free < 0 ? this.#worst(this.#groupOf(hash)) : free;
     if (this.#marks[slot] === 0) this.#size += 1;
     this.#marks[slot] = markOf(hash);
     const at = slot * WORDS;
@@ -150,7 +145,7 @@ export class UserCache {
     this.#marks = new Uint16Array(this.#slots);
     this.#entries = new Uint32Array(this.#slots * WORDS);
     eachEntry(marks, entries, WORDS, (k0, k1, k2, k3, at) => {
-      this.#put(k0, k1, k2, k3, entries[at + VALUE] ?? 0);
+      this.#insert(k0, k1, k2, k3, entries[at + VALUE] ?? 0, true);
     });
   }
 }

@@ -7,7 +7,7 @@
  * Signals that a terminal or a process manager sends to the whole group are therefore ignored: the parent decides.
  */
 import { createRequire } from 'node:module';
-import { yieldAllToRequests } from '../../priority.js';
+import { yieldToRequests } from '../../priority.js';
 
 /**
  * How long an orphan may take over its orderly end. A new parent on the same directory waits longer than this
@@ -39,7 +39,7 @@ if (configPath === undefined || dataPath === undefined || libraryPath === undefi
 
 process.title = 'penstock-clickhouse';
 // Before ClickHouse starts its threads, from one of those that there are.
-yieldAllToRequests();
+yieldToRequests('process');
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
 process.on('disconnect', () => setTimeout(() => process.kill(process.pid, 'SIGKILL'), ORPHAN_GRACE_MS));
 

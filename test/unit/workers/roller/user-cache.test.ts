@@ -48,6 +48,26 @@ test('it grows up to its bound and no further, and keeps nearly all that it has 
   assert.equal(right, cache.size);
 });
 
+test('who is offered is taken while nobody has to go for him, and once', () => {
+  const room = 1 << 12;
+  const cache = new UserCache(room);
+  const keys = randomKeys(room * 2);
+  const taken = new Map<string, number>();
+  for (const [i, key] of keys.entries()) {
+    cache.offer(...key, i);
+    if (cache.find(...key)) taken.set(String(key), i);
+  }
+  assert.ok(taken.size > room * 0.95 && taken.size === cache.size);
+  const { size } = cache;
+  for (const [i, key] of keys.entries()) {
+    cache.offer(...key, -1);
+    if (!taken.has(String(key))) continue;
+    assert.ok(cache.find(...key), 'another was taken for it');
+    assert.equal(cache.value, i);
+  }
+  assert.ok(cache.size <= room && cache.size >= size);
+});
+
 test('who is met again and again stays, while others come and go', () => {
   const room = 1 << 12;
   const cache = new UserCache(room);
