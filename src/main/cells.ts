@@ -2,7 +2,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import type { CellsAnswer, CellsMessage, CellsMiss, CellsReply } from '../shared/cells.js';
 import type { Logger } from '../shared/log.js';
 import type { MetricsQuestion } from '../shared/metrics/parameters.js';
-import { THREAD_YOUNG_MIB } from '../shared/limits.js';
+import { CELLS_YOUNG_MIB } from '../shared/limits.js';
 import type { CellsWorkerData } from '../workers/cells/cells-worker.js';
 
 /**
@@ -82,7 +82,7 @@ export class Cells {
       workerData: data,
       transferList: [port2],
       name: 'penstock-cells',
-      resourceLimits: { maxYoungGenerationSizeMb: THREAD_YOUNG_MIB },
+      resourceLimits: { maxYoungGenerationSizeMb: CELLS_YOUNG_MIB },
     });
     port1.on('message', (reply: CellsReply) => {
       const settle = this.#waiting.get(reply.id);
