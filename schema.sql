@@ -223,6 +223,16 @@ ALTER TABLE {database}.segments MODIFY SETTING min_parts_to_merge_at_once = 10;
 
 ALTER TABLE {database}.segments RESET SETTING min_parts_to_merge_at_once;
 
+-- version 5: merges of rollup (up)
+-- Each commit is a part, most of it sets of users that every merge makes anew: fewer merges, of more parts each
+-- (docs/decisions/0008-rollups.md has what that saves).
+
+ALTER TABLE {database}.rollup MODIFY SETTING merge_selector_base = 12;
+
+-- version 5: merges of rollup (down)
+
+ALTER TABLE {database}.rollup RESET SETTING merge_selector_base;
+
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an
 -- event_id must then repeat its user_id too, or the two versions lie on two shards and both count.
