@@ -35,6 +35,7 @@ const { createRing, RingConsumer, RingProducer } = await import('../dist/src/sha
 const { Sink } = await import('../dist/src/shared/rowbinary.js');
 const { BulkJob } = await import('../dist/src/workers/encoder/bulk-job.js');
 const { BulkText } = await import('../dist/src/workers/encoder/bulk-text.js');
+const { IdList } = await import('../dist/src/workers/encoder/id-list.js');
 const { UNENDED } = await import('../dist/src/workers/encoder/json-text.js');
 const { EventEncoder } = await import('../dist/src/workers/encoder/event-encoder.js');
 const { deriveEventId } = await import('../dist/src/workers/encoder/event-id.js');
@@ -66,6 +67,7 @@ function linesOf(payload, count) {
 
 const encoder = new EventEncoder(OPTIONS, new ForgottenUsers(createForgottenUsers()));
 const sink = new Sink(Buffer.from(new SharedArrayBuffer(16 * 1024 * 1024)));
+const ids = new IdList();
 
 /** An operation an event, over a thousand different ones that stand behind one another. */
 function eachEvent(payload, work) {
@@ -205,7 +207,7 @@ function bulk(form, payload, minimal) {
   return {
     operations: EVENTS,
     run: () => {
-      const job = new BulkJob(body, options, encoder, sink);
+      const job = new BulkJob(body, options, encoder, sink, ids);
       while (!job.work(256));
       if (job.accepted !== EVENTS) throw new Error('an event was refused');
       job.answer();

@@ -58,9 +58,10 @@ export async function startPenstock({ settings, dataRoot, kept }) {
     PENSTOCK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
     ...settings,
   };
-  const command = ['--require', at('name-thread.js'), at('../../dist/src/cli/penstock.js')];
+  const preload = `--require ${JSON.stringify(at('name-thread.js'))}`;
+  env.NODE_OPTIONS = [process.env.NODE_OPTIONS, preload].filter(Boolean).join(' ');
   try {
-    const { child, listening, stop } = await startProcess('penstock', command, env);
+    const { child, listening, stop } = await startProcess('penstock', [at('../../bin/penstock')], env);
     const clickhouse = { url: listening.clickhouseUrl, ...CLICKHOUSE };
     return {
       name: 'penstock',
@@ -91,7 +92,7 @@ export async function startPeer(name, file, args, { clickhouse, dataRoot, childr
     BENCH_CLICKHOUSE: JSON.stringify(clickhouse),
     BENCH_DATA_ROOT: dataRoot,
   };
-  const { child, listening, stop } = await startProcess(name, [at(`../peers/${file}`), ...args], env);
+  const { child, listening, stop } = await startProcess(name, [process.execPath, at(`../peers/${file}`), ...args], env);
   return {
     name,
     url: listening.url,
@@ -125,8 +126,8 @@ function snapshotOf(pid, children) {
   };
 }
 
-async function startProcess(name, command, env) {
-  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'], env });
+async function startProcess(name, [file, ...args], env) {
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   const output = [];
   const keep = (line) => {
     output.push(line);

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { ConfigError, configWarnings, loadConfig } from '../shared/config.js';
 import { messageOf } from '../shared/errors.js';
@@ -6,7 +5,7 @@ import { UsageError } from './console.js';
 import { createProgram } from './program.js';
 
 /**
- * The command. What a command needs is imported when it runs: `--help` answers at once, and `migrate` neither loads the
+ * The command (bin/penstock runs it). What a command needs is imported when it runs: `--help` answers at once, and `migrate` neither loads the
  * HTTP server nor fails where its binary is missing.
  */
 

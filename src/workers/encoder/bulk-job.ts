@@ -3,7 +3,7 @@ import { BULK_ERRORS_MAX } from '../../shared/limits.js';
 import type { Sink } from '../../shared/rowbinary.js';
 import { BulkText } from './bulk-text.js';
 import type { EventEncoder } from './event-encoder.js';
-import { IdList } from './id-list.js';
+import type { IdList } from './id-list.js';
 import { UNENDED } from './json-text.js';
 import { EventText } from './plain-events.js';
 import { EventFault } from './validate.js';
@@ -22,6 +22,12 @@ export interface BulkOptions {
   readonly arrivalUs: number;
 }
 
+/** `body` is valid until the next job with the same list of ids. */
+interface BulkAnswer {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
 /**
  * Works off one bulk body, a slice of events at a time. No row leaves it before the whole body is read: a syntax error in a
  * document or one event too many refuses all of it.
@@ -35,16 +41,19 @@ export class BulkJob {
   #plain: EventText;
   #accepted = 0;
   #rejected = 0;
-  readonly #ids = new IdList();
+  readonly #ids: IdList;
   #errors: BulkError[] = [];
+  #answer: BulkAnswer | undefined;
 
-  /** The rows go to `sink` from its start, which has room for the body and one row of any size. */
-  constructor(body: Buffer, options: BulkOptions, encoder: EventEncoder, sink: Sink) {
+  /** The rows go to `sink` from its start, which has room for the body and one row of any size; `ids` is the job's until it is done. */
+  constructor(body: Buffer, options: BulkOptions, encoder: EventEncoder, sink: Sink, ids: IdList) {
     this.#body = body;
     this.#options = options;
     this.#encoder = encoder;
     this.#sink = sink;
+    this.#ids = ids;
     sink.at = 0;
+    ids.clear();
     this.#text = new BulkText(body, 0, body.length, options.ndjson);
     this.#plain = this.#plainText();
   }
@@ -86,15 +95,20 @@ export class BulkJob {
     return this.#sink.buffer.subarray(0, this.#sink.at);
   }
 
-  /** The answer's status and body (api.md). */
-  answer(): { status: number; body: Buffer } {
+  /** The answer's status and body (api.md), when all is read; the same each time. */
+  answer(): BulkAnswer {
+    this.#answer ??= this.#makeAnswer();
+    return this.#answer;
+  }
+
+  #makeAnswer(): BulkAnswer {
     const isTaken = this.#accepted > 0;
     const counts = `"accepted":${this.#accepted},"rejected":${this.#rejected}`;
     const errors = `"errors":${JSON.stringify(this.#errors)}}`;
     const head = `{${isTaken ? '' : this.#refusal()}${counts},`;
     const body = this.#options.minimal
       ? Buffer.from(head + errors)
-      : Buffer.concat([Buffer.from(`${head}"event_ids":[`), this.#ids.json, Buffer.from(`],${errors}`)]);
+      : this.#ids.between(`${head}"event_ids":[`, `],${errors}`);
     return { status: isTaken ? 202 : 400, body };
   }
 

@@ -6,7 +6,7 @@ const NULL = Buffer.from('null,');
 /** One id with its quotes and comma. */
 const ID_BYTES = UUID_CHARS + 3;
 
-/** The `event_ids` of an answer, as the bytes of their JSON. */
+/** The `event_ids` of an answer, as the bytes of their JSON: one buffer for all answers, as long as the longest was. */
 export class IdList {
   #bytes = Buffer.allocUnsafe(64 * ID_BYTES);
   #length = 0;
@@ -36,9 +36,16 @@ export class IdList {
     this.#length = 0;
   }
 
-  /** What stands between the brackets. */
-  get json(): Buffer {
-    return this.#bytes.subarray(0, Math.max(0, this.#length - 1));
+  /** `head`, what stands between the list's brackets, and `tail`: valid until `clear`, which comes before anything is added. */
+  between(head: string, tail: string): Buffer {
+    const length = Math.max(0, this.#length - 1);
+    const [headBytes, tailBytes] = [Buffer.byteLength(head), Buffer.byteLength(tail)];
+    this.#grow(headBytes + tailBytes);
+    const bytes = this.#bytes;
+    bytes.copyWithin(headBytes, 0, length);
+    bytes.write(head, 0);
+    bytes.write(tail, headBytes + length);
+    return bytes.subarray(0, headBytes + length + tailBytes);
   }
 
   /** Where so many more bytes go. */

@@ -19,6 +19,7 @@ import { BulkStages } from './bulk-stages.js';
 import { decodeBody } from './decode-body.js';
 import { EventEncoder } from './event-encoder.js';
 import { writeUuidText } from './event-id.js';
+import { IdList } from './id-list.js';
 import { ResultsWriter } from './results-writer.js';
 import { RowsWriter } from './rows-writer.js';
 import { EventFault } from './validate.js';
@@ -81,6 +82,7 @@ class Encoder {
   readonly #rows: RowsWriter;
   readonly #events: EventEncoder;
   readonly #stages: BulkStages;
+  readonly #ids = new IdList();
   readonly #bulks: QueuedBulk[] = [];
   #job: BulkJob | undefined;
   /** All events of the job are read; its rows and answer wait for room. */
@@ -255,6 +257,7 @@ class Encoder {
       },
       this.#events,
       this.#stages.sink,
+      this.#ids,
     );
     this.#isRead = this.#job.work(SLICE_EVENTS);
     return true;

@@ -19,7 +19,7 @@ export interface RollerLimits {
 }
 
 export const ROLLER_LIMITS: RollerLimits = {
-  identities: 2 ** 20,
+  identities: 2 ** 19,
   // A second of a backlog fits behind its first rows, or it is loaded when its last ones come: a step is about a third of it.
   identitySteps: 5,
   users: 1_500_000,

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { optionTable } from '../../../src/shared/config.js';
 
+const LAUNCHER = fileURLToPath(new URL('../../../../bin/penstock', import.meta.url));
 const BIN = fileURLToPath(new URL('../../../src/cli/penstock.js', import.meta.url));
 
 /** Runs the command with nothing in the environment but what is given. */
@@ -75,4 +78,25 @@ test('migrate without an action explains itself and exits 2', () => {
   const { status, stderr } = penstock(['migrate']);
   assert.equal(status, 2);
   for (const action of ['up', 'down', 'status']) assert.match(stderr, new RegExp(`^  ${action} `, 'm'));
+});
+
+test('bin/penstock runs the command, also through a link, with its allocator set and what was set kept', () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'penstock-bin-'));
+  try {
+    const link = path.join(directory, 'penstock');
+    symlinkSync(LAUNCHER, link);
+    const preload = path.join(directory, 'tell.cjs');
+    writeFileSync(preload, 'console.log(JSON.stringify(process.env)); process.exit(3);');
+    const run = (env: Record<string, string>) =>
+      spawnSync(link, ['--help'], { encoding: 'utf8', env: { PATH: process.env['PATH'], ...env }, timeout: 20_000 });
+    const { status, stdout } = run({ NODE_OPTIONS: `--require ${preload}`, MALLOC_ARENA_MAX: '7' });
+    assert.equal(status, 3);
+    const { MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ } = JSON.parse(
+      stdout,
+    ) as NodeJS.ProcessEnv;
+    assert.deepEqual([MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_], ['7', '65536', '1048576']);
+    assert.equal(run({}).stdout, penstock(['--help']).stdout);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });

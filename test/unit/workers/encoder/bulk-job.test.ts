@@ -5,6 +5,7 @@ import { RequestError } from '../../../../src/shared/errors.js';
 import { BULK_ERRORS_MAX, stageBytes } from '../../../../src/shared/limits.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
 import { BulkJob } from '../../../../src/workers/encoder/bulk-job.js';
+import { IdList } from '../../../../src/workers/encoder/id-list.js';
 import { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
 import { formatUuid } from '../../../../src/workers/encoder/event-id.js';
 import { EventFault } from '../../../../src/workers/encoder/validate.js';
@@ -16,6 +17,8 @@ const ARRIVAL_US = 1_800_000_000_000_000;
 const encoder = new EventEncoder({ channels: ['web', 'mobile', 'api', 'email', 'push'], futureToleranceS: 60 });
 const BODY_MAX = 16 * 1024 * 1024;
 const stage = new Sink(Buffer.alloc(stageBytes(BODY_MAX)));
+/** As in the service: one for all bodies. */
+const ids = new IdList();
 
 interface Answer {
   readonly accepted: number;
@@ -43,11 +46,19 @@ function work(
 ): Done | RequestError {
   const { ndjson = false, minimal = false, maxEvents = 10_000, slice = 256 } = options;
   try {
-    const job = new BulkJob(Buffer.from(body), { ndjson, minimal, maxEvents, arrivalUs: ARRIVAL_US }, encoder, stage);
+    const job = new BulkJob(
+      Buffer.from(body),
+      { ndjson, minimal, maxEvents, arrivalUs: ARRIVAL_US },
+      encoder,
+      stage,
+      ids,
+    );
     while (!job.work(slice));
     assert.ok(job.rows.length <= Buffer.byteLength(body), 'the rows of a body are no more bytes than the body');
     const { status, body: text } = job.answer();
     const answer = JSON.parse(text.toString()) as Answer;
+    // An answer that finds no room is asked for again.
+    assert.equal(job.answer().body.toString(), text.toString());
     assert.deepEqual([answer.accepted, answer.rejected], [job.accepted, job.rejected]);
     return {
       status,

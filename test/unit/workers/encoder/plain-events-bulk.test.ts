@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { BULK_ERRORS_MAX } from '../../../../src/shared/limits.js';
 import { Sink } from '../../../../src/shared/rowbinary.js';
 import { BulkJob } from '../../../../src/workers/encoder/bulk-job.js';
+import { IdList } from '../../../../src/workers/encoder/id-list.js';
 import type { EventEncoder } from '../../../../src/workers/encoder/event-encoder.js';
 import { formatUuid } from '../../../../src/workers/encoder/event-id.js';
 import { skipSpace } from '../../../../src/workers/encoder/json-text.js';
@@ -24,6 +25,8 @@ const CHUNK_BYTES = 128 * 1024;
 const BODY_EVENTS = 1_500;
 
 const stage = new Sink(Buffer.alloc(16 * 1024 * 1024));
+/** As in the service: one for all bodies. */
+const ids = new IdList();
 const scratch = new Sink(Buffer.alloc(64 * 1024));
 
 interface Outcome {
@@ -62,7 +65,7 @@ function oneByOne(encoder: EventEncoder, events: readonly Buffer[]): Outcome {
 /** Works off a body, and singles in between, as an encoder does. */
 function inBulk(encoder: EventEncoder, body: Buffer, ndjson: boolean, slice: () => number): Outcome {
   const options = { ndjson, minimal: false, maxEvents: 1_000_000, arrivalUs: NOW_US };
-  const job = new BulkJob(body, options, encoder, stage);
+  const job = new BulkJob(body, options, encoder, stage, ids);
   const single = Buffer.from(' {"event_name":"s","channel":"web","user_id":"single","timestamp":1763999000}');
   for (let isDone = false; !isDone;) {
     isDone = job.work(slice());
