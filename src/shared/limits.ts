@@ -35,7 +35,7 @@ export const THREAD_YOUNG_MIB = 4;
 export const CELLS_YOUNG_MIB = 24;
 
 /** Encoded rows on their way to the log thread. */
-export const ROWS_RING_BYTES = 4 * 1024 * 1024;
+export const ROWS_RING_BYTES = 2 * 1024 * 1024;
 /** Rows travel in records of about this size: one system call's worth, and small enough to come by often. */
 export const ROWS_RECORD_BYTES = 256 * 1024;
 /** No row is longer: every field at its bound, with its length prefixes and the fixed columns. */

@@ -2,11 +2,13 @@ import { sortUnique, writeBitmapState } from './bitmap-state.js';
 import type { Deltas, GenerationOf, SortedRows } from './deltas.js';
 import { LEVEL } from './level.js';
 import { RowBinaryWriter, textBytes } from './row-binary-writer.js';
+import { WrittenUsers } from './written-users.js';
 
 /**
  * The rows of `rollup` that a commit adds, as RowBinary: of each minute one with its events, and of each hour with many events one for every
  * cell above it that it is part of; ClickHouse puts rows of one key together. Hours with few (late events: most rows of a commit come of
- * them) are put together here, as a row costs ClickHouse more than its users do.
+ * them) are put together here, as a row costs ClickHouse more than its users do. Users that a cell has got from the commits before are left
+ * out (written-users.ts).
  */
 
 export const CELL_COLUMNS = 'level, event_name, channel, bucket, generation, total, commits, users, entries';
@@ -27,6 +29,7 @@ export interface EncodedCells {
 
 /** The cells of an event name and channel, either of which may be '': all of them. */
 interface Series {
+  readonly key: string;
   readonly eventName: string;
   readonly name: Buffer;
   readonly channel: Buffer;
@@ -62,8 +65,16 @@ const LEVELS_ABOVE = [
 export class CellRows {
   readonly #writer = new RowBinaryWriter();
   readonly #series = new Map<string, Series>();
+  readonly #written = new WrittenUsers();
   #users = new Uint32Array(1_024);
+  /** Of `#users`, those that a cell has not got. */
+  #newUsers = new Uint32Array();
   #rows = 0;
+
+  /** Bytes that are kept for what comes next. */
+  get bytes(): number {
+    return this.#written.bytes;
+  }
 
   /** The first row counts the commit. `allNames`: whether the events are new to the cells of all event names as well. */
   encode(deltas: Deltas, generationOf: GenerationOf, allNames: boolean, commit: CommitMark): EncodedCells {
@@ -71,6 +82,7 @@ export class CellRows {
     this.#writer.clear();
     this.#series.clear();
     this.#rows = 0;
+    this.#written.begin(commit);
     this.#writeCommit(commit);
     for (const { eventName, channel, cells } of deltas.cells) {
       const own = this.#seriesOf(eventName, channel);
@@ -90,7 +102,7 @@ export class CellRows {
     const key = `${eventName}\0${channel}`;
     let series = this.#series.get(key);
     if (series === undefined) {
-      series = { eventName, name: textBytes(eventName), channel: textBytes(channel), small: new Map() };
+      series = { key, eventName, name: textBytes(eventName), channel: textBytes(channel), small: new Map() };
       this.#series.set(key, series);
     }
     return series;
@@ -111,7 +123,7 @@ export class CellRows {
     }
   }
 
-  /** The users of an hour are the same in all of its cells: they are sorted once. */
+  /** The users of an hour are the same in all of its cells: they are sorted once, and each cell gets those that it has not got. */
   #writeAbove(
     above: readonly Series[],
     generationOf: GenerationOf,
@@ -121,13 +133,16 @@ export class CellRows {
   ): void {
     const writer = this.#writer;
     const total = eventsOf(minutes, sorted);
-    let users: readonly [from: number, end: number] | undefined;
+    const users = this.#gatherUsers(minutes, sorted);
+    if (this.#newUsers.length < users) this.#newUsers = new Uint32Array(this.#users.length);
     for (const series of above) {
       for (const { level, hours } of LEVELS_ABOVE) {
+        const bucket = Math.floor(hour / hours);
         const generation = generationAt(level, series, generationOf, hour);
-        this.#writeHead(level, series, Math.floor(hour / hours), generation, total);
-        if (users === undefined) users = this.#writeUsers(minutes, sorted);
-        else writer.again(...users);
+        this.#writeHead(level, series, bucket, generation, total);
+        const cell = `${level} ${bucket} ${generation} ${series.key}`;
+        const count = this.#written.take(cell, this.#users, users, this.#newUsers);
+        writeBitmapState(writer, this.#newUsers, count);
         writer.length(0);
       }
     }
@@ -160,9 +175,13 @@ export class CellRows {
     this.#rows += 1;
   }
 
-  /** The users of these minutes; returns where they stand in what was written. */
-  #writeUsers(minutes: readonly Minute[], sorted: SortedRows): readonly [from: number, end: number] {
-    const at = this.#writer.position;
+  #writeUsers(minutes: readonly Minute[], sorted: SortedRows): void {
+    const count = this.#gatherUsers(minutes, sorted);
+    writeBitmapState(this.#writer, this.#users, count);
+  }
+
+  /** The users of these minutes, sorted and each once, to the beginning of `#users`; returns how many. */
+  #gatherUsers(minutes: readonly Minute[], sorted: SortedRows): number {
     let count = 0;
     for (const minute of minutes) {
       const [from, end] = rowsOf(minute, sorted);
@@ -170,8 +189,7 @@ export class CellRows {
       this.#users.set(sorted.uids.subarray(from, end), count);
       count += end - from;
     }
-    writeBitmapState(this.#writer, this.#users, sortUnique(this.#users, count));
-    return [at, this.#writer.position];
+    return sortUnique(this.#users, count);
   }
 
   #reserveUsers(room: number, used: number): void {

@@ -395,6 +395,6 @@ export class Roller {
     counters.set('rollEventNames', this.#counting.names);
     counters.set('rollUsers', this.#users.count);
     counters.set('rollOpenDays', this.#exceptions.open.length);
-    counters.set('rollMemoryBytes', this.#identities.bytes + this.#users.bytes);
+    counters.set('rollMemoryBytes', this.#identities.bytes + this.#users.bytes + this.#cellRows.bytes);
   }
 }

@@ -49,13 +49,6 @@ export class RowBinaryWriter {
     this.#at += 1;
   }
 
-  /** What stands from `from` to before `to`, once more. */
-  again(from: number, to: number): void {
-    this.#reserve(to - from);
-    this.#buffer.copyWithin(this.#at, from, to);
-    this.#at += to - from;
-  }
-
   /** Room for so many bytes, to be filled in at once: a view that begins there. */
   room(bytes: number): DataView {
     this.#reserve(bytes);

@@ -26,7 +26,7 @@ const BODY_EVENTS = 1_500;
 
 const stage = new Sink(Buffer.alloc(16 * 1024 * 1024));
 /** As in the service: one for all bodies. */
-const ids = new IdList();
+const idList = new IdList();
 const scratch = new Sink(Buffer.alloc(64 * 1024));
 
 interface Outcome {
@@ -65,7 +65,7 @@ function oneByOne(encoder: EventEncoder, events: readonly Buffer[]): Outcome {
 /** Works off a body, and singles in between, as an encoder does. */
 function inBulk(encoder: EventEncoder, body: Buffer, ndjson: boolean, slice: () => number): Outcome {
   const options = { ndjson, minimal: false, maxEvents: 1_000_000, arrivalUs: NOW_US };
-  const job = new BulkJob(body, options, encoder, stage, ids);
+  const job = new BulkJob(body, options, encoder, stage, idList);
   const single = Buffer.from(' {"event_name":"s","channel":"web","user_id":"single","timestamp":1763999000}');
   for (let isDone = false; !isDone;) {
     isDone = job.work(slice());

@@ -79,18 +79,18 @@ function expected(events: readonly Event[], allNames: boolean): string[] {
 
 const cellRows = new CellRows();
 
-/** The same, of the rows of a commit. */
-function encoded(deltas: Deltas, allNames: boolean): string[] {
-  const { bytes, rows } = cellRows.encode(deltas, generationOf, allNames, { roller: 'me', number: 7 });
+/** The same, of the rows of a commit; what they add goes into `cells`. */
+function encoded(deltas: Deltas, allNames: boolean, mark = { roller: 'me', number: 7 }, cells = new Cells()): string[] {
+  const { bytes, rows } = cellRows.encode(deltas, generationOf, allNames, mark);
   const reader = new BinaryReader(bytes);
-  const cells = new Cells();
   for (let row = 0; row < rows; row += 1) {
     const [level, name, channel, bucket] = [reader.uint8(), reader.string(), reader.string(), reader.uint32()];
     const [generation, total, commits] = [reader.int64(), reader.int64(), reader.int64()];
     const users = readUsers(reader);
     const entries = Array.from({ length: reader.varint() }, () => reader.int64());
     if (row === 0) {
-      assert.deepEqual([level, name, channel, bucket, generation, total, commits], [0, 'me', '', 0, 0, 0, 7]);
+      assert.deepEqual([level, name, channel, bucket, generation, total], [0, mark.roller, '', 0, 0, 0]);
+      assert.equal(commits, mark.number);
       assert.equal(users.length + entries.length, 0);
       continue;
     }
@@ -142,6 +142,52 @@ test('every cell that an event is part of gets it, once, also in memory that was
       assert.deepEqual(encoded(deltas, allNames), expected(events, allNames));
     }),
     tries<unknown>(300),
+  );
+});
+
+const busyHour = fc.array(
+  fc.record({
+    name: fc.constantFrom('view', 'buy'),
+    channel: fc.constantFrom('email', 'web'),
+    minute: fc.constantFrom(0, 1, 59),
+    second: fc.nat(59),
+    uid: fc.nat(99),
+  }),
+  { minLength: 100, maxLength: 200 },
+);
+
+test('a cell gets its users from one of the commits behind one another, and from the next where one did not take place', () => {
+  const deltas = new Deltas();
+  const commits = fc.array(fc.record({ events: busyHour, takesPlace: fc.boolean() }), { minLength: 2, maxLength: 5 });
+  fc.assert(
+    fc.property(commits, (steps) => {
+      const cells = new Cells();
+      const counted: Event[] = [];
+      let mark = { roller: 'a', number: 1 };
+      for (const { events, takesPlace } of steps) {
+        added(deltas, events);
+        encoded(deltas, true, mark, takesPlace ? cells : new Cells());
+        if (takesPlace) counted.push(...events);
+        // Whoever does not know of its commit begins again under another name.
+        mark = takesPlace ? { ...mark, number: mark.number + 1 } : { roller: `${mark.roller}a`, number: mark.number };
+      }
+      assert.deepEqual(cells.lines, expected(counted, true));
+    }),
+    tries<unknown>(50),
+  );
+});
+
+test('users that cells have got are not written once more', () => {
+  const deltas = new Deltas();
+  const events = Array.from({ length: 100 }, (_, i) => ({ name: 'buy', channel: 'web', minute: 0, second: 0, uid: i }));
+  added(deltas, events);
+  encoded(deltas, true, { roller: 'a', number: 1 });
+  const again = new Cells();
+  encoded(deltas, true, { roller: 'a', number: 2 }, again);
+  const users = again.lines.map((line) => line.split(', ')[1]?.split(' ').length ?? 0);
+  assert.deepEqual(
+    users.toSorted((a, b) => b - a),
+    [100, ...Array.from({ length: 12 }, () => 1)],
   );
 });
 
