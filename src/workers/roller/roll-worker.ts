@@ -40,11 +40,11 @@ const REQUEST_TIMEOUT_MS = 300_000;
  * Under load, steps begin so far apart, ms, and further where they take more than a share of that time: each costs ClickHouse some ten
  * statements and parts, however many rows it adds. Nobody else may take it that this roller has gone (`leaveToOthersMs`).
  */
-const BUSY_PERIOD_MS = { min: 2_000, max: 4_000 } as const;
+const BUSY_PERIOD_MS = { min: 2_000, max: 5_000 } as const;
 const BUSY_SHARE = 0.05;
 const BUSY_ROWS = 8_000;
 /** So many rows that wait are worth a step whatever the time: more of them only take more memory. */
-const STEP_ROWS = 80_000;
+const STEP_ROWS = 100_000;
 /** Of the time that a step took, this share is left to others before the next one of a backlog, up to so many ms. */
 const REST = 0.25;
 const REST_MAX_MS = 1_000;

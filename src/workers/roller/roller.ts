@@ -56,7 +56,7 @@ export interface RollerOptions {
 const BACKFILL = 'backfill';
 /** How often the ledger is looked at: for batches of other instances, when there are some, and when none were seen lately. */
 const LEDGER_BUSY_MS = 1_000;
-const LEDGER_IDLE_MS = 5_000;
+const LEDGER_IDLE_MS = 10_000;
 const OTHERS_MS = 60_000;
 /** How often it is looked through as a whole. */
 const LEDGER_WHOLE_MS = 10 * 60_000;
