@@ -233,6 +233,15 @@ ALTER TABLE {database}.rollup MODIFY SETTING merge_selector_base = 12;
 
 ALTER TABLE {database}.rollup RESET SETTING merge_selector_base;
 
+-- version 6: merges of rollup_identities (up)
+-- As rollup: each step is a part.
+
+ALTER TABLE {database}.rollup_identities MODIFY SETTING merge_selector_base = 12;
+
+-- version 6: merges of rollup_identities (down)
+
+ALTER TABLE {database}.rollup_identities RESET SETTING merge_selector_base;
+
 -- The cluster form, to be created by hand in place of version 1 on a cluster with Keeper (the macros {shard} and {replica}
 -- are the server's). Shards are chosen by user, so that users are counted on one shard each; a producer that repeats an
 -- event_id must then repeat its user_id too, or the two versions lie on two shards and both count.

@@ -70,7 +70,7 @@ const RANGES_MAX = 20;
 /** Beyond every timestamp that ClickHouse can hold. */
 const SECONDS_MAX = 2 ** 33;
 /** How long ago what is pending was received, µs, where nothing is behind. */
-const MOMENT_US = 5_000_000;
+const MOMENT_US = 8_000_000;
 
 export class Roller {
   readonly #options: RollerOptions;
