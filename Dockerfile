@@ -44,5 +44,5 @@ USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PENSTOCK_PORT || process.env.PORT || 8080) + '/health').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # Exec form: SIGTERM reaches the process, which then drains. Give it 15 s (`docker stop -t 15`): 3 s delay, 8 s shipping.
-ENTRYPOINT ["bin/penstock"]
+ENTRYPOINT ["/opt/penstock/bin/penstock"]
 CMD ["serve"]
