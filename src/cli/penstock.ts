@@ -5,8 +5,8 @@ import { UsageError } from './console.js';
 import { createProgram } from './program.js';
 
 /**
- * The command (bin/penstock runs it). What a command needs is imported when it runs: `--help` answers at once, and `migrate` neither loads the
- * HTTP server nor fails where its binary is missing.
+ * The command; bin/penstock runs it. What a command needs is imported when it runs: `--help` answers at once, and `migrate`
+ * neither loads the HTTP server nor fails where its binary is missing.
  */
 
 /** Bad usage or configuration: nothing was started, and nothing will be until someone changes it. */

@@ -142,7 +142,7 @@ const ROLLER_GAUGES: readonly Series[] = [
   },
   {
     name: 'penstock_rollup_memory_bytes',
-    help: 'Bytes of the identities and users that the roller remembers.',
+    help: 'Bytes of the identities and users that the roller remembers, and of which users cells have got.',
     counter: 'rollMemoryBytes',
   },
 ];

@@ -60,6 +60,8 @@ class World {
   }
 
   rows(count: number): EventRow[] {
+    // Enough in one hour for sets of their own.
+    const busy = this.#random() < 0.3;
     return Array.from({ length: count }, () => {
       const old = this.#known[this.#pick(this.#known.length)];
       if (old !== undefined && this.#random() < 0.3) {
@@ -69,10 +71,10 @@ class World {
         return again(old);
       }
       const row = event({
-        event_name: ['view', "bu'y\\", '💧'][this.#pick(3)] ?? 'view',
-        channel: ['web', 'api', 'push'][this.#pick(3)] ?? 'web',
+        event_name: ['view', "bu'y\\", '💧'][this.#pick(busy ? 1 : 3)] ?? 'view',
+        channel: ['web', 'api', 'push'][this.#pick(busy ? 1 : 3)] ?? 'web',
         user_id: `user ${this.#pick(25)}`,
-        ts: Date.now() - this.#pick(this.#random() < 0.5 ? 3 : 4_000) * 60_000 - this.#pick(50_000),
+        ts: Date.now() - this.#pick(busy || this.#random() < 0.5 ? 3 : 4_000) * 60_000 - this.#pick(50_000),
       });
       this.#known.push(row);
       return row;

@@ -174,6 +174,52 @@ test('a roller that was stalled for longer than tokens live adds nothing', async
   }
 });
 
+/** A client whose next commit does not arrive, or is done without an answer, as `next.fate` says. */
+function commitsFailing(next: { fate: 'arrives' | 'is refused' | 'has no answer' }, table: string): ClickHouseClient {
+  return new Proxy(clickhouse.client, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (typeof value !== 'function') return value;
+      return async (...values: [{ query?: string }]) => {
+        const { fate } = next;
+        if (fate === 'arrives' || values[0].query?.includes(`INTO ${table} (`) !== true)
+          return (await Reflect.apply(value, target, values)) as unknown;
+        next.fate = 'arrives';
+        if (fate === 'is refused') throw new Error('connection refused, says the test');
+        await Reflect.apply(value, target, values);
+        throw new Error('connection reset, says the test');
+      };
+    },
+  });
+}
+
+test('users of a busy hour are in all of its cells, whatever becomes of the commits that bring them', async () => {
+  const database = await clickhouse.newDatabase();
+  const next: Parameters<typeof commitsFailing>[0] = { fate: 'arrives' };
+  const one = newRoller(commitsFailing(next, `\`${database}\`.\`rollup\``), database);
+  const other = newRoller(clickhouse.client, database);
+  await settle(one);
+  const noon = Math.floor(Date.now() / 86_400_000) * 86_400_000 - 43_200_000;
+  // Enough for sets of their own; each turn brings users whom no commit before had.
+  const rows = (turn: number) =>
+    Array.from({ length: 100 }, (_, i) => event({ ts: noon + i * 1_000, user_id: `user ${turn * 10 + (i % 50)}` }));
+  for (const [turn, fate] of (['arrives', 'is refused', 'arrives', 'has no answer', 'arrives'] as const).entries()) {
+    next.fate = fate;
+    one.roller.offer(await ship(clickhouse.client, database, rows(turn)));
+    const step = one.roller.step();
+    if (fate === 'is refused') await assert.rejects(step, /says the test/);
+    else await step;
+    await settle(one);
+    assert.equal(next.fate, 'arrives', 'the commit came by');
+    assert.deepEqual(await rollupFaults(clickhouse.client, database), [], `${turn}: ${fate}`);
+  }
+  for (const [turn, rolling] of [other, one, other, one].entries()) {
+    rolling.roller.offer(await ship(clickhouse.client, database, rows(5 + turn)));
+    await settle(rolling);
+    assert.deepEqual(await rollupFaults(clickhouse.client, database), [], `by turns, ${turn}`);
+  }
+});
+
 test('own batches are left to a roller that commits all the time, and rolled when it is gone', async () => {
   const { client } = clickhouse;
   const database = await clickhouse.newDatabase();

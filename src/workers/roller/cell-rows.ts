@@ -1,5 +1,6 @@
 import { sortUnique, writeBitmapState } from './bitmap-state.js';
 import type { Deltas, GenerationOf, SortedRows } from './deltas.js';
+import type { CommitMark } from './fence.js';
 import { LEVEL } from './level.js';
 import { RowBinaryWriter, textBytes } from './row-binary-writer.js';
 import { WrittenUsers } from './written-users.js';
@@ -14,12 +15,6 @@ import { WrittenUsers } from './written-users.js';
 export const CELL_COLUMNS = 'level, event_name, channel, bucket, generation, total, commits, users, entries';
 export const CELL_STRUCTURE = `level UInt8, event_name LowCardinality(String), channel LowCardinality(String), bucket UInt32, generation UInt64,
     total Int64, commits UInt64, users AggregateFunction(groupBitmap, UInt32), entries Array(UInt64)`;
-
-/** Whose commit it is, and which. */
-export interface CommitMark {
-  readonly roller: string;
-  readonly number: number;
-}
 
 export interface EncodedCells {
   readonly rows: number;

@@ -3,6 +3,12 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { BinaryReader, quoteText, readBinary } from '../../shared/clickhouse/binary.js';
 
+/** Whose commit it is, and which. */
+export interface CommitMark {
+  readonly roller: string;
+  readonly number: number;
+}
+
 /**
  * The count of commits in `rollup` (level 0), which tells a roller whether what it remembers is still so: whoever commits
  * adds one, and every INSERT that relies on the past takes effect only while the count is the one its roller knows.

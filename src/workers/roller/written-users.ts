@@ -1,11 +1,13 @@
-import type { CommitMark } from './cell-rows.js';
+import type { CommitMark } from './fence.js';
 
 /**
  * Which users the commits of before have written into the sets of which cells: most users of an hour, a day or five days are in them already,
- * and a set that ClickHouse does not get need not be merged. Nothing depends on it: what is not known is written once more.
+ * and what ClickHouse does not get need not be merged. Who is not known is written once more; whoever is taken for written and is not would
+ * be missing for good.
  *
- * It is true as long as each commit follows the one before: after one that failed, one of another roller or one that was made elsewhere,
- * all is forgotten.
+ * Part of invariant 3 (an event counts once): it is true while each commit follows the one before, by its number and under the same name. One
+ * whose fate is not known is followed by one under another name (`Fence.reset`), one of another roller by a number that is skipped: then all
+ * is forgotten.
  */
 
 /** Of the bits of all cells. A million users are 125 kB a cell. */
