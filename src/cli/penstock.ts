@@ -1,3 +1,4 @@
+import v8 from 'node:v8';
 import { CommanderError } from 'commander';
 import { ConfigError, configWarnings, loadConfig } from '../shared/config.js';
 import { messageOf } from '../shared/errors.js';
@@ -21,6 +22,9 @@ const program = createProgram({
     const { createLogger } = await import('../shared/log.js');
     const log = createLogger({ level: config.logLevel, thread: 'main' });
     for (const warning of configWarnings(config)) log.warn(warning);
+    // bin/penstock bounds main's young generation by this flag, which V8 reads when it makes a heap and puts above `resourceLimits`: for the
+    // threads that follow it is taken back.
+    v8.setFlagsFromString('--max-semi-space-size=0');
     const { serve } = await import('../main/index.js');
     await serve(config);
   },

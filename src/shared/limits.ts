@@ -24,10 +24,10 @@ const REQUEST_HEAD_MAX_BYTES = 512;
 
 /**
  * What V8 may take for short-lived objects, MiB: of an encoder, and of a thread that makes few. By itself it takes three times
- * as much before it collects any. Four times these cost 22 MiB more at 60 000 events/s, and saved no CPU.
+ * as much before it collects any. Four times these cost 22 MiB more at 60 000 events/s, and saved no CPU. Main's is set by bin/penstock.
  */
 export const ENCODER_YOUNG_MIB = 8;
-export const THREAD_YOUNG_MIB = 4;
+export const THREAD_YOUNG_MIB = 2;
 /**
  * Of the thread that answers questions: one of a month by hours makes 2–3 MB of objects, and a collection in the middle of it copies most of
  * them. With 4 MiB such a question took 13.7 ms (median), with 12 8.7, with 24 5.8.
