@@ -24,9 +24,9 @@ const REQUEST_HEAD_MAX_BYTES = 512;
 
 /**
  * What V8 may take for short-lived objects, MiB: of an encoder, and of a thread that makes few. By itself it takes three times
- * as much before it collects any. Four times these cost 22 MiB more at 60 000 events/s, and saved no CPU. Main's is set by bin/penstock.
+ * as much before it collects any. Several times these cost 22 MiB more at 60 000 events/s, and saved no CPU. Main's is set by bin/penstock.
  */
-export const ENCODER_YOUNG_MIB = 8;
+export const ENCODER_YOUNG_MIB = 4;
 export const THREAD_YOUNG_MIB = 2;
 /**
  * Of the thread that answers questions: one of a month by hours makes 2–3 MB of objects, and a collection in the middle of it copies most of

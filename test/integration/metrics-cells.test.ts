@@ -48,6 +48,7 @@ async function setUp(
     leaveToOthersMs: options.leaveToOthersMs ?? 0,
     identities: 100,
     identitySteps: 1,
+    identitiesOfSecond: 0,
     users: 10,
   });
   const cells = cellsFollowing(rolling.roller, options.client ?? client, database, options.bytesMax);

@@ -243,6 +243,7 @@ test('what the roller has rolled answers as the raw rows do: late events, change
     leaveToOthersMs: 0,
     identities: 100,
     identitySteps: 1,
+    identitiesOfSecond: 0,
     users: 10,
   });
   const pair = servePair(database);

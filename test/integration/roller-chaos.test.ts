@@ -21,6 +21,7 @@ after(() => clickhouse.stop());
 const FORGETFUL: Partial<RollerLimits> = {
   identities: 30,
   identitySteps: 1,
+  identitiesOfSecond: 0,
   users: 5,
   leaveToOthersMs: 0,
   windowRows: 60,

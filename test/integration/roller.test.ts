@@ -140,6 +140,26 @@ test('late events that are sent again soon are known without loading their secon
   assert.equal(other.counters.get('rollLoadedSeconds'), late.length);
 });
 
+test('a second of a backlog is counted step by step without being loaded, where its pace is within the bound', async () => {
+  const loadedSeconds = async (identitiesOfSecond: number): Promise<number> => {
+    const database = await clickhouse.newDatabase();
+    const limits = { leaveToOthersMs: 0, windowRows: 100, identities: 100, identitySteps: 3, identitiesOfSecond };
+    const rolling = newRoller(clickhouse.client, database, limits);
+    await settle(rolling);
+    const ts = Math.floor(Date.now() / 1000 - 5) * 1000;
+    for (let batch = 0; batch < 20; batch += 1) {
+      const rows = Array.from({ length: 50 }, (_, i) => event({ ts: ts + batch * 50 + i, user_id: `user ${i}` }));
+      rolling.roller.offer(await ship(clickhouse.client, database, rows));
+    }
+    await settle(rolling);
+    assert.deepEqual(await rollupFaults(clickhouse.client, database), []);
+    assert.ok(rolling.counters.get('rollCommits') > 1, 'it took several steps');
+    return rolling.counters.get('rollLoadedSeconds');
+  };
+  assert.equal(await loadedSeconds(2_000), 0);
+  assert.ok((await loadedSeconds(0)) > 0);
+});
+
 test('a batch whose instance never came back is rolled from its intent, and once more when it did', async () => {
   const database = await clickhouse.newDatabase();
   const rows = [event(), event({ user_id: 'bert' }), event({ user_id: 'carl' })];

@@ -70,9 +70,10 @@ export class Counting {
     return this.#names.count;
   }
 
-  /** What these rows add; valid until the next call of this or countRange. */
-  async countRows(received: readonly RowGroup[], nowMs: number): Promise<Deltas> {
-    this.#options.identities.beginStep(received.reduce((rows, { count }) => rows + count, 0));
+  /** What these rows, which came at this pace, add; valid until the next call of this or countRange. */
+  async countRows(received: readonly RowGroup[], nowMs: number, rowsPerSecond: number): Promise<Deltas> {
+    const rows = received.reduce((sum, { count }) => sum + count, 0);
+    this.#options.identities.beginStep(rows, rowsPerSecond);
     const groups = await this.#admit(received);
     const uids = await this.#options.users.of(groups);
     await this.#raiseUnnumbered(groups, uids);

@@ -34,6 +34,7 @@ const SEEDS = [randomInt(2 ** 32), randomInt(2 ** 32), randomInt(2 ** 32), rando
 
 export class Identities {
   readonly #seen: RecentKeys;
+  readonly #ofSecondMax: number;
   readonly #late = new RecentKeys(LATE_MAX, 1);
   /** Seconds of an event name, as `sliceOf`, and the position in `#seen` from which all that was counted in them is there. */
   readonly #hot = new Map<number, number>();
@@ -45,8 +46,13 @@ export class Identities {
   #k2 = 0;
   #k3 = 0;
 
-  constructor({ identities, identitySteps }: Pick<RollerLimits, 'identities' | 'identitySteps'>) {
+  constructor({
+    identities,
+    identitySteps,
+    identitiesOfSecond,
+  }: Pick<RollerLimits, 'identities' | 'identitySteps' | 'identitiesOfSecond'>) {
     this.#seen = new RecentKeys(identities, identitySteps);
+    this.#ofSecondMax = identitiesOfSecond;
   }
 
   get bytes(): number {
@@ -60,9 +66,9 @@ export class Identities {
     this.#followed.clear();
   }
 
-  /** While so many rows are counted nothing that is hot is forgotten. */
-  beginStep(rows: number): void {
-    this.#seen.beginStep(rows);
+  /** While so many rows are counted nothing that is hot is forgotten; there is room for a second of so many. */
+  beginStep(rows: number, rowsPerSecond: number): void {
+    this.#seen.beginStep(rows, Math.min(rowsPerSecond, this.#ofSecondMax));
     forgetOldest(this.#hot, HOT_MAX);
   }
 

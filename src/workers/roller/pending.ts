@@ -15,6 +15,8 @@ export interface ReceivedRange {
 export interface Window extends ReceivedRange {
   /** Batches that lie in it. */
   readonly tokens: readonly string[];
+  /** The pace at which their rows were received. */
+  readonly rowsPerSecond: number;
 }
 
 /** Batches that are further apart than this, in µs, are not read at once: other instances' rows may lie between. */
@@ -24,6 +26,8 @@ const GAP_US = 1_000_000;
  * that is further behind those of the others makes such a range.
  */
 const LATER_US = 5_000_000;
+/** What came in less than that says little of a pace. */
+const PACE_SECONDS_MIN = 0.1;
 /** An intent without completion for so long: its instance may not come back. */
 const ORPHAN_SECONDS = 300;
 /** How far back is looked while nothing suggests more; longer than ORPHAN_SECONDS. */
@@ -147,7 +151,8 @@ export function nextWindow(batches: readonly ShippedBatch[], rowsMax: number): W
     rows += batch.rows;
     toUs = Math.max(toUs, batch.receivedToUs);
   }
-  return { fromUs: first.receivedFromUs, toUs, tokens };
+  const seconds = Math.max(PACE_SECONDS_MIN, (toUs - first.receivedFromUs) / 1e6);
+  return { fromUs: first.receivedFromUs, toUs, tokens, rowsPerSecond: rows / seconds };
 }
 
 /** A window that may hold more than its batches do is read in parts: each of about `rowsMax` rows. */

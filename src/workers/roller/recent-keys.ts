@@ -58,9 +58,9 @@ export class RecentKeys {
     return this.#position;
   }
 
-  /** What is found from now on stays while so many keys are added. */
-  beginStep(keys: number): void {
-    const wanted = Math.max(Math.min(keys * STEPS_WANTED, this.#roomMax), keys * this.#stepsMin);
+  /** What is found from now on stays while so many keys are added; there is room for so many `earlier` ones too. */
+  beginStep(keys: number, earlier = 0): void {
+    const wanted = Math.max(Math.min(keys * STEPS_WANTED, this.#roomMax), keys * this.#stepsMin + earlier);
     if (wanted > this.#room) this.#grow(wanted);
     this.#from = Math.max(this.#from, this.#position + keys - this.#room);
   }
@@ -147,7 +147,7 @@ export class RecentKeys {
 
   /** Nothing is in it. */
   #setRoom(room: number): void {
-    const hashBits = Math.floor(Math.log2(room)) + 1;
+    const hashBits = Math.round(Math.log2(room));
     this.#room = room;
     this.#shift = 32 - hashBits;
     this.#entries = new Uint32Array(room * WORDS);

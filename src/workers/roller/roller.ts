@@ -325,7 +325,7 @@ export class Roller {
     const window = nextWindow(uncounted, windowRows);
     if (window === undefined) return false;
     for (const part of await partsOfWindow(client, database, window, windowRows, signal)) {
-      await this.#countReceived([part]);
+      await this.#countReceived([part], window.rowsPerSecond);
     }
     for (const token of window.tokens) this.#counted.add(token);
     return true;
@@ -344,12 +344,12 @@ export class Roller {
   }
 
   /** Adds the rows that were received in these ranges, as far as they are not counted. */
-  async #countReceived(ranges: readonly ReceivedRange[]): Promise<void> {
+  async #countReceived(ranges: readonly ReceivedRange[], rowsPerSecond = 0): Promise<void> {
     const { client, database, signal } = this.#options;
     const query = `SELECT ${ROW_COLUMNS} FROM ${tableName(database, 'events')}
       WHERE ${receivedIn(ranges)} AND ${isRemembered(database)}`;
     const groups = await this.#reader.read(client, query, this.#received, signal);
-    await this.#commit(await this.#counting.countRows(groups, Date.now()));
+    await this.#commit(await this.#counting.countRows(groups, Date.now(), rowsPerSecond));
     this.#received.trim();
   }
 

@@ -16,6 +16,7 @@ test('a window takes the oldest batches that lie together, up to a number of row
     fromUs: 10e6,
     toUs: 11e6,
     tokens: ['a'],
+    rowsPerSecond: 10,
   });
   assert.deepEqual(
     nextWindow([batch('b', 11.5, 12), batch('a', 10, 13), batch('c', 13.9, 14), batch('d', 15.1, 16)], 500_000),
@@ -23,10 +24,12 @@ test('a window takes the oldest batches that lie together, up to a number of row
       fromUs: 10e6,
       toUs: 14e6,
       tokens: ['a', 'b', 'c'],
+      rowsPerSecond: 7.5,
     },
   );
   const large = [batch('a', 1, 2, 300_000), batch('b', 1, 2, 200_000), batch('c', 1, 2, 1)];
   assert.deepEqual(nextWindow(large, 500_000)?.tokens, ['a', 'b']);
+  assert.equal(nextWindow([batch('a', 1, 1, 100)], 500_000)?.rowsPerSecond, 1_000, 'a moment is no pace');
   assert.deepEqual(nextWindow([batch('a', 1, 2, 9_000_000)], 500_000)?.tokens, ['a'], 'however large, one at least');
 });
 

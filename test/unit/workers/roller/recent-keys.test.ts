@@ -90,6 +90,20 @@ test('it has room for eight steps within its bound, for as many as it must beyon
   assert.ok(memory.bytes >= 100_000 * 30 && memory.bytes < 115_000 * 37);
   memory.beginStep(500_000);
   assert.ok(memory.bytes >= 1_000_000 * 30 && memory.bytes < 1_150_000 * 37);
+  memory.beginStep(500_000, 600_000);
+  assert.ok(memory.bytes >= 1_600_000 * 30 && memory.bytes < 1_850_000 * 37);
+});
+
+test('as many earlier keys as a step asked for are there until it ends', () => {
+  const memory = new RecentKeys(1_000, 1);
+  const keys = randomKeys(30_000);
+  const since = memory.position;
+  for (let step = 0; step < 3; step += 1) {
+    memory.beginStep(10_000, 20_000);
+    for (const [i, key] of keys.slice(step * 10_000, (step + 1) * 10_000).entries()) add(memory, key, i);
+  }
+  assert.ok(memory.remembers(since));
+  assert.ok(keys.every((key) => memory.find(...key)));
 });
 
 test('what was forgotten is not found, though its place was not written over', () => {
