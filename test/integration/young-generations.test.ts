@@ -4,11 +4,9 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { ENCODER_YOUNG_MIB, THREAD_YOUNG_MIB } from '../../src/shared/limits.js';
-import { removeDirectory, temporaryDirectory, until } from '../support/service.js';
+import { LAUNCHER, removeDirectory, temporaryDirectory, until } from '../support/service.js';
 
-const LAUNCHER = fileURLToPath(new URL('../../../bin/penstock', import.meta.url));
 const MAIN_YOUNG_MIB = 8;
 
 /** Runs in every thread before its own code: makes objects until the young generation is as large as it gets, and notes what was stated and how large it is. */

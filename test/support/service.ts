@@ -11,6 +11,7 @@ import { createClickHouse } from '../../src/shared/clickhouse/client.js';
 
 /** Penstock as its users run it: the command in a process of its own, on the embedded ClickHouse and free ports. */
 
+export const LAUNCHER = fileURLToPath(new URL('../../../bin/penstock', import.meta.url));
 const COMMAND = fileURLToPath(new URL('../../src/cli/penstock.js', import.meta.url));
 export const CLICKHOUSE_USER = 'default';
 export const CLICKHOUSE_PASSWORD = 'for-tests-only';

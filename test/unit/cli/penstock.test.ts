@@ -6,8 +6,8 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { optionTable } from '../../../src/shared/config.js';
+import { LAUNCHER } from '../../support/service.js';
 
-const LAUNCHER = fileURLToPath(new URL('../../../../bin/penstock', import.meta.url));
 const BIN = fileURLToPath(new URL('../../../src/cli/penstock.js', import.meta.url));
 
 /** Runs the command with nothing in the environment but what is given. */
