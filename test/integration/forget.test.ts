@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { crc32 } from 'node:zlib';
+import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../src/shared/clickhouse/client.js';
 import { daysToRebuild, deleteForgotten, forgetUsers } from '../../src/shared/clickhouse/forget.js';
 import { sipHash128 } from '../../src/shared/sip-hash.js';
@@ -52,6 +53,9 @@ async function newDatabase(): Promise<{ database: string; t: (table: string) => 
 }
 
 const NUMBERS = "SELECT count(), uniqExact(uid), max(uid), countIf(hash = unhex(repeat('00', 16)))";
+
+/** Where a row may be there twice: numbers, the highest of them, and users. */
+const DISTINCT_NUMBERS = "SELECT uniqExact(uid), max(uid), uniqExactIf(hash, hash != unhex(repeat('00', 16)))";
 
 /** Exceptions that are open: how many days are held, and how many are wanted. */
 async function open(t: (table: string) => string): Promise<unknown[]> {
@@ -135,16 +139,74 @@ test('while rows are being deleted their days are held: answered from raw rows, 
 });
 
 test('two commands at once, for the same user and for others, end as one after the other', async () => {
+  // In several databases, since the race in which ClickHouse leaves a deletion out does not happen every time.
+  await Promise.all(Array.from({ length: 6 }, forgetAtOnce));
+});
+
+async function forgetAtOnce(): Promise<void> {
   const { database, t } = await newDatabase();
   const of = (...ids: string[]) => forgetUsers(clickhouse.client, database, ids.map(userOf));
   await Promise.all([of('user 1', 'user 2'), of('user 2'), of('user 3'), of('user 100')]);
   assert.deepEqual(await ask(`SELECT count(), uniqExact(user_id) FROM ${t('events')}`), [[2910, 97]]);
   const [held] = await open(t);
   assert.equal(held, 0);
-  const [numbers] = await ask(
-    `SELECT uniqExact(uid), max(uid), uniqExactIf(hash, hash != unhex(repeat('00', 16))) FROM ${t('rollup_users')}`,
-  );
+  const [numbers] = await ask(`${DISTINCT_NUMBERS} FROM ${t('rollup_users')}`);
   assert.deepEqual(numbers, [100, 100, 97]);
+}
+
+/** The real client, but that `statement` says what is sent to delete from a table, and what `then` does is done behind it. */
+function clientDeleting(
+  statement: (table: string, query: string) => string,
+  then: () => Promise<void> = () => Promise.resolve(),
+): ClickHouseClient {
+  const { client } = clickhouse;
+  const command: typeof client.command = async (parameters) => {
+    const table = /^ALTER TABLE \S*(events|rollup_users)\S* DELETE /.exec(parameters.query)?.[1];
+    if (table === undefined) return client.command(parameters);
+    const result = await client.command({ ...parameters, query: statement(table, parameters.query) });
+    await then();
+    return result;
+  };
+  return Object.assign(Object.create(client) as ClickHouseClient, { command });
+}
+
+test('a deletion that ClickHouse calls done although it left a part out is made again', async () => {
+  const { database, t } = await newDatabase();
+  // As in the race between mutations that begin at once: the first deletion in each table misses some of the rows.
+  const deletions: string[] = [];
+  const client = clientDeleting((table, query) => {
+    const isFirst = !deletions.includes(table);
+    deletions.push(table);
+    const less = table === 'events' ? "ts >= '2026-03-01 00:00:00'" : 'uid != 8';
+    return isFirst ? `${query} AND ${less}` : query;
+  });
+  const erased = await forgetUsers(client, database, ['user 6', 'user 7'].map(userOf));
+  assert.deepEqual(deletions, ['events', 'events', 'rollup_users', 'rollup_users']);
+  assert.deepEqual([erased.rows, erased.days], [60, 20]);
+  assert.deepEqual(await open(t), [0, 20]);
+  assert.deepEqual(await ask(`SELECT count(), uniqExact(user_id) FROM ${t('events')}`), [[2940, 98]]);
+  assert.deepEqual(await ask(`${DISTINCT_NUMBERS} FROM ${t('rollup_users')}`), [[100, 100, 98]]);
+});
+
+test('rows that come in as fast as they are deleted are an error that says so, and their days stay held', async () => {
+  const { database, t } = await newDatabase();
+  let deletions = 0;
+  const client = clientDeleting(
+    (_table, query) => query,
+    async () => {
+      deletions += 1;
+      await run(
+        `INSERT INTO ${t('events')} (event_id, event_name, channel, user_id, ts, received_at)
+         SELECT generateUUIDv4(), 'a', 'web', 'user 7', toDateTime64('2026-02-25 00:00:00', 3, 'UTC'), now64(6)`,
+      );
+    },
+  );
+  await assert.rejects(
+    forgetUsers(client, database, [userOf('user 7')]),
+    /rows of these users still come into events, 1 since the last of 5 deletions: stop who/,
+  );
+  assert.equal(deletions, 5);
+  assert.deepEqual(await open(t), [20, 0]);
 });
 
 /** As if it had been asked two hours ago. */
