@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import { PIECE_BYTES, type PieceSource, type TakeBuffer } from './piece-stream.js';
 import { walkRows } from './rows.js';
 import { type FrameRef, scanSegment, type SegmentScan } from './wal/segment-reader.js';
 
@@ -20,7 +21,7 @@ export interface Batch {
   readonly receivedFromUs: number;
   readonly receivedToUs: number;
   /** The row bytes, piece by piece; can be read again. */
-  read(): AsyncIterable<Buffer> | Iterable<Buffer>;
+  readonly read: PieceSource;
 }
 
 export interface SequenceRange {
@@ -33,8 +34,6 @@ export type IntactSegment = SegmentScan & { readonly kind: 'segment' };
 const HOUR_MS = 3_600_000;
 /** Half a year of hours: beyond it, which they were is of no use to anyone. */
 const HOURS_MAX = 4_096;
-/** Read from the file and handed to the socket in pieces of this size. */
-const CHUNK_BYTES = 256 * 1024;
 
 /** When the events of a batch happened and were received. */
 class Times {
@@ -71,7 +70,7 @@ export function readSegment(file: string): { scan: SegmentScan; batch: Batch | u
     rows,
     bytes,
     ...times.get(),
-    read: () => readFrames(file, frames),
+    read: (take) => readFrames(file, frames, take),
   };
   return { scan, batch };
 }
@@ -187,16 +186,17 @@ function joinRanges(ranges: readonly SequenceRange[]): SequenceRange[] {
 }
 
 /** The rows of frames: of short ones many in a piece, of a long one a piece at a time. */
-async function* readFrames(file: string, frames: readonly FrameRef[]): AsyncGenerator<Buffer> {
+async function* readFrames(file: string, frames: readonly FrameRef[], take: TakeBuffer): AsyncGenerator<Buffer> {
   const handle = await fs.promises.open(file, 'r');
   try {
     for (let index = 0; index < frames.length;) {
       const { start, end, next } = neighbours(frames, index);
       if (next === index + 1) {
-        for (let at = start; at < end; at += CHUNK_BYTES)
-          yield await readAll(handle, at, Math.min(CHUNK_BYTES, end - at));
+        for (let at = start; at < end; at += PIECE_BYTES)
+          yield await readAll(handle, at, take().subarray(0, Math.min(PIECE_BYTES, end - at)));
       } else {
-        yield withoutHeads(await readAll(handle, start, end - start), frames.slice(index, next));
+        const bytes = await readAll(handle, start, take().subarray(0, end - start));
+        yield withoutHeads(bytes, frames.slice(index, next));
       }
       index = next;
     }
@@ -205,14 +205,14 @@ async function* readFrames(file: string, frames: readonly FrameRef[]): AsyncGene
   }
 }
 
-/** The stretch of the file from the payload of a frame on: as many frames as are in one chunk, or the one that is longer. */
+/** The stretch of the file from the payload of a frame on: as many frames as are in one piece, or the one that is longer. */
 function neighbours(frames: readonly FrameRef[], index: number): { start: number; end: number; next: number } {
   const start = frames[index]?.payloadOffset ?? 0;
   let end = start + (frames[index]?.length ?? 0);
   let next = index + 1;
   for (; next < frames.length; next += 1) {
     const frame = frames[next];
-    if (frame === undefined || frame.payloadOffset + frame.length - start > CHUNK_BYTES) break;
+    if (frame === undefined || frame.payloadOffset + frame.length - start > PIECE_BYTES) break;
     end = frame.payloadOffset + frame.length;
   }
   return { start, end, next };
@@ -230,10 +230,10 @@ function withoutHeads(bytes: Buffer, frames: readonly FrameRef[]): Buffer {
   return bytes.subarray(0, length);
 }
 
-async function readAll(handle: fs.promises.FileHandle, at: number, length: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
-  for (let got = 0; got < length;) {
-    const { bytesRead } = await handle.read(bytes, got, length - got, at + got);
+/** Fills `bytes` from the file. */
+async function readAll(handle: fs.promises.FileHandle, at: number, bytes: Buffer): Promise<Buffer> {
+  for (let got = 0; got < bytes.length;) {
+    const { bytesRead } = await handle.read(bytes, got, bytes.length - got, at + got);
     if (bytesRead === 0) throw new Error(`the segment ended at byte ${at + got}, inside a frame that was intact`);
     got += bytesRead;
   }

@@ -1,22 +1,23 @@
-import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { tableName } from '../../shared/clickhouse/client.js';
 import { EVENT_COLUMNS } from '../../shared/event-columns.js';
 import type { Batch } from './batch.js';
+import { PieceBuffers, PieceStream } from './piece-stream.js';
 
 /**
  * Sends a batch as one INSERT of one block under one token. Resolves when ClickHouse has confirmed it; the table syncs its
  * parts, so the rows are then durable there (checked at start). The token holds for a block only: the settings make the
- * batch one.
+ * batch one. `buffers`: from the caller's earlier INSERTs.
  */
 export async function insertBatch(
   client: ClickHouseClient,
   database: string,
   batch: Batch,
   signal: AbortSignal,
+  buffers = new PieceBuffers(),
 ): Promise<void> {
-  const values = Readable.from(batch.read(), { objectMode: false });
+  const values = new PieceStream(batch.read, buffers);
   try {
     const result = await client.exec({
       query: `INSERT INTO ${tableName(database, 'events')} (${EVENT_COLUMNS.join(', ')}) FORMAT RowBinary`,
@@ -39,6 +40,7 @@ export async function insertBatch(
     });
     // The confirmation is the end of the answer, not its head.
     await finished(result.stream.resume());
+    values.confirmed();
   } finally {
     values.destroy();
   }

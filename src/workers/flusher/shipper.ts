@@ -13,6 +13,7 @@ import type { Disposal } from './disposal.js';
 import { insertBatch } from './insert.js';
 import { type Isolated, isolate } from './isolate.js';
 import { type LedgerState, writeLedger } from './ledger.js';
+import { PieceBuffers } from './piece-stream.js';
 import { backoffMs, classify } from './retry.js';
 import { setAsideDamage, setAsideSegment } from './set-aside.js';
 import { ordinalOf, segmentName } from './wal/format.js';
@@ -49,6 +50,7 @@ export class Shipper {
   readonly #flow: Int32Array;
   readonly #counters: Counters;
   readonly #deadLetters: DeadLetterStore;
+  readonly #buffers = new PieceBuffers();
   readonly #stop = new AbortController();
   /** Ordinals of sealed segments, ascending. */
   readonly #pending: number[];
@@ -212,7 +214,7 @@ export class Shipper {
     const from = performance.now();
     const refusal = await this.#untilConfirmed(
       batch,
-      () => insertBatch(client, database, batch, this.#stop.signal),
+      () => insertBatch(client, database, batch, this.#stop.signal, this.#buffers),
       true,
     );
     if (refusal === undefined && !this.stopped) this.#stored(batch, (performance.now() - from) / 1000);
