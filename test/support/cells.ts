@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { CellsAnswer, CellsMiss } from '../../src/shared/cells.js';
-import { metricsAnswerText } from '../../src/shared/metrics/answer.js';
+import { metricsAnswer } from '../../src/shared/metrics/answer.js';
 import type { MetricsQuestion } from '../../src/shared/metrics/parameters.js';
 import { Answering } from '../../src/workers/cells/answering.js';
 import { CellMirror } from '../../src/workers/cells/mirror.js';
@@ -45,8 +45,7 @@ export function cellsFollowing(
     async ask(question, asOf, timeoutMs) {
       const answered = await answering.ask(question, timeoutMs);
       if (typeof answered === 'string') return answered;
-      const text = metricsAnswerText(question, answered.rows, asOf);
-      return { body: new TextEncoder().encode(text), excepted: answered.excepted };
+      return { body: metricsAnswer(question, answered.rows, asOf), excepted: answered.excepted };
     },
     close: () => port.close(),
   };

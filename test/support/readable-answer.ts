@@ -7,7 +7,7 @@ import {
 } from '../../src/shared/metrics/parameters.js';
 import type { MetricsRow } from '../../src/shared/metrics/statement.js';
 
-/** The answer to a metrics question as one would write it down: what `metricsAnswerText` is held to. */
+/** The answer to a metrics question as one would write it down: what `metricsAnswer` is held to. */
 export function readableAnswer(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): object {
   const { eventName, from, asked = { from }, to, groupBy, limit } = question;
   const members = groupMembers(groupBy);

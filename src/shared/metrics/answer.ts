@@ -1,3 +1,4 @@
+import { JsonBytes } from './json-bytes.js';
 import {
   type CursorValue,
   type Dimension,
@@ -12,12 +13,25 @@ import { type MetricsRow, TIME_BUCKET_MS } from './statement.js';
 
 /**
  * The rows of a metrics statement as the answer of the contract, in JSON. Pure. An hour and a channel over a month are thousands of
- * groups: their text is put together here, because making an object of each for JSON.stringify takes three times as long. The readable
- * form is test/support/readable-answer.ts, to which this is held.
+ * groups: their text is put together here, byte by byte, because making an object of each for JSON.stringify takes many times as long. The
+ * readable form is test/support/readable-answer.ts, to which this is held.
  */
 
-/** The text of the answer, in api.md's order of members. `rows` are those of the statement, `asOf` is Unix seconds. */
-export function metricsAnswerText(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): string {
+/** About the length of a group with two members. */
+const GROUP_BYTES = 110;
+const COMMA = Buffer.from(',');
+const BETWEEN_COUNTS = Buffer.from(',"unique_users":');
+const END_OF_GROUP = Buffer.from('}');
+
+/**
+ * The answer in api.md's order of members, as UTF-8 alone in its memory. `rows` are those of the statement, `asOf` is Unix seconds.
+ * Throws where a count is none.
+ */
+export function metricsAnswer(
+  question: MetricsQuestion,
+  rows: readonly MetricsRow[],
+  asOf: number,
+): Uint8Array<ArrayBuffer> {
   const { eventName, from, asked = { from }, to, groupBy, limit } = question;
   const head = JSON.stringify({
     event_name: eventName ?? '*',
@@ -27,45 +41,68 @@ export function metricsAnswerText(question: MetricsQuestion, rows: readonly Metr
   }).slice(0, -1);
   // Never later than the truth: cut, not rounded.
   const end = `"as_of":${Math.floor(asOf * 1000) / 1000}}`;
-  if (groupBy.length === 0) return `${head},${countsText(rows[0] ?? [], 0)},${end}`;
-  const textOf = groupWriter(groupBy);
-  const count = Math.min(rows.length, limit);
-  let data = '';
-  let last: MetricsRow | undefined;
-  for (let i = 0; i < count; i += 1) {
-    last = rows[i] ?? [];
-    data += i === 0 ? textOf(last) : `,${textOf(last)}`;
+  if (groupBy.length === 0) {
+    const [total, users] = rows[0] ?? [];
+    const counts = `"total_events":${countOf(total)},"unique_users":${countOf(users)}`;
+    // A short Buffer would be in memory that others share.
+    return new TextEncoder().encode(`${head},${counts},${end}`);
   }
+  const count = Math.min(rows.length, limit);
+  const text = new JsonBytes(256 + count * GROUP_BYTES);
+  text.add(Buffer.from(`${head},"data":[`));
+  const addGroup = groupWriter(groupBy, text);
+  for (let i = 0; i < count; i += 1) {
+    if (i > 0) text.add(COMMA);
+    addGroup(rows[i] ?? []);
+  }
+  const last = rows[count - 1];
   const cursor =
     last !== undefined && rows.length > limit ? JSON.stringify(encodeCursor(question, keysOf(groupBy, last))) : 'null';
-  return `${head},"data":[${data}],"next_cursor":${cursor},${end}`;
+  text.add(Buffer.from(`],"next_cursor":${cursor},${end}`));
+  return text.take();
 }
 
-function countsText(row: MetricsRow, at: number): string {
-  return `"total_events":${numberOf(row[at])},"unique_users":${numberOf(row[at + 1])}`;
-}
-
-/** The form of a group is decided once, and what it is called is written once. */
-function groupWriter(groupBy: readonly Dimension[]): (row: MetricsRow) => string {
+/** The form of a group is decided once, and what is around the values of a member is encoded once for each. */
+function groupWriter(groupBy: readonly Dimension[], text: JsonBytes): (row: MetricsRow) => void {
   const [first, second] = groupMembers(groupBy);
   if (first === undefined) throw new Error('no group without a dimension');
-  const labelOfFirst = labeller(first);
-  if (second === undefined) return (row) => `{"group":${labelOfFirst(row[0])},${countsText(row, 1)}}`;
-  const labelOfSecond = labeller(second);
-  return (row) =>
-    `{"group":{"${first}":${labelOfFirst(row[0])},"${second}":${labelOfSecond(row[1])}},${countsText(row, 2)}}`;
+  const addCounts = (row: MetricsRow, at: number): void => {
+    text.addCount(countOf(row[at]));
+    text.add(BETWEEN_COUNTS);
+    text.addCount(countOf(row[at + 1]));
+    text.add(END_OF_GROUP);
+  };
+  if (second === undefined) {
+    const head = labeller(first, '{"group":', ',"total_events":');
+    return (row) => {
+      text.add(head(row[0]));
+      addCounts(row, 1);
+    };
+  }
+  const start = labeller(first, `{"group":{"${first}":`, `,"${second}":`);
+  const rest = labeller(second, '', '},"total_events":');
+  return (row) => {
+    text.add(start(row[0]));
+    text.add(rest(row[1]));
+    addCounts(row, 2);
+  };
 }
 
-/** Values as JSON text. */
-function labeller(dimension: Dimension): (value: string | number | undefined) => string {
-  const known = new Map<string | number | undefined, string>();
+/** Values as JSON text, with what stands before and behind each. */
+function labeller(
+  dimension: Dimension,
+  before: string,
+  behind: string,
+): (value: string | number | undefined) => Uint8Array {
+  const known = new Map<string | number | undefined, Uint8Array>();
   return (value) => {
-    let text = known.get(value);
-    if (text === undefined) {
-      text = JSON.stringify(isTime(dimension) ? timeLabel(dimension, numberOf(value)) : String(value));
-      known.set(value, text);
+    let bytes = known.get(value);
+    if (bytes === undefined) {
+      const label = isTime(dimension) ? timeLabel(dimension, countOf(value)) : String(value);
+      bytes = Buffer.from(`${before}${JSON.stringify(label)}${behind}`);
+      known.set(value, bytes);
     }
-    return text;
+    return bytes;
   };
 }
 
@@ -73,7 +110,7 @@ function keysOf(groupBy: readonly Dimension[], row: MetricsRow): CursorValue[] {
   const members = groupMembers(groupBy);
   return sortKeys(groupBy).map((key) => {
     const value = row[key === 'total' ? members.length : members.indexOf(key)];
-    return key === 'channel' || key === 'event_name' ? String(value) : numberOf(value);
+    return key === 'channel' || key === 'event_name' ? String(value) : countOf(value);
   });
 }
 
@@ -83,8 +120,9 @@ function timeLabel(dimension: TimeDimension, value: number): string {
   return dimension === 'hour' ? `${iso.slice(0, 19)}Z` : iso.slice(0, 10);
 }
 
-function numberOf(value: string | number | undefined): number {
+function countOf(value: string | number | undefined): number {
   const number = Number(value);
-  if (!Number.isSafeInteger(number)) throw new Error(`ClickHouse answered ${String(value)} where a count belongs`);
+  if (!Number.isSafeInteger(number) || number < 0)
+    throw new Error(`ClickHouse answered ${String(value)} where a count belongs`);
   return number;
 }

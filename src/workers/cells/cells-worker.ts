@@ -3,7 +3,7 @@ import type { CellsAsk, CellsMessage, CellsReply } from '../../shared/cells.js';
 import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/client.js';
 import type { LogLevel } from '../../shared/config.js';
 import { createLogger } from '../../shared/log.js';
-import { metricsAnswerText } from '../../shared/metrics/answer.js';
+import { metricsAnswer } from '../../shared/metrics/answer.js';
 import { Answering } from './answering.js';
 import { CellMirror } from './mirror.js';
 import { RollerPort } from './roller-port.js';
@@ -35,7 +35,6 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
   const bytes = new Float64Array(gauge);
   const stopping = new AbortController();
   const roller = new RollerPort(mirror);
-  const encoder = new TextEncoder();
   let failures = 0;
   const onFailure = (error: unknown): void => {
     failures += 1;
@@ -63,7 +62,7 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
       port.postMessage({ id, miss: answered } satisfies CellsReply);
       return;
     }
-    const body = encoder.encode(metricsAnswerText(question, answered.rows, asOf));
+    const body = metricsAnswer(question, answered.rows, asOf);
     port.postMessage({ id, answer: { body, excepted: answered.excepted } } satisfies CellsReply, [body.buffer]);
   };
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { clampQuestion } from '../../../src/shared/metrics/retention.js';
 import { encodeCursor, parseMetricsQuestion } from '../../../src/shared/metrics/parameters.js';
-import { metricsAnswerText } from '../../../src/shared/metrics/answer.js';
+import { metricsAnswer } from '../../../src/shared/metrics/answer.js';
 import { retentionEdgeDay, retentionEdgeMs, retentionEdgeS } from '../../../src/shared/retention.js';
 
 const MIDNIGHT = Date.UTC(2026, 2, 1);
@@ -19,7 +19,7 @@ test('the edge is the start of the UTC day so many days ago, and moves at midnig
 
 const EDGE = 1_000_000;
 const headOf = (query: string): unknown[] => {
-  const text = metricsAnswerText(clampQuestion(parseMetricsQuestion(query), EDGE), [[0, 0]], 0);
+  const text = Buffer.from(metricsAnswer(clampQuestion(parseMetricsQuestion(query), EDGE), [[0, 0]], 0)).toString();
   const { event_name, from, to } = JSON.parse(text) as Record<string, unknown>;
   return [event_name, from, to];
 };

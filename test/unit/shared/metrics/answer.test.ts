@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { metricsAnswerText } from '../../../../src/shared/metrics/answer.js';
+import { metricsAnswer } from '../../../../src/shared/metrics/answer.js';
 import {
   type Dimension,
   encodeCursor,
@@ -15,8 +15,12 @@ import { tries } from '../../../support/property.js';
 import { readableAnswer } from '../../../support/readable-answer.js';
 import { SECOND_PAGE as QUESTION } from '../../../support/second-page.js';
 
+function textOf(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): string {
+  return new TextDecoder('utf-8', { fatal: true }).decode(metricsAnswer(question, rows, asOf));
+}
+
 function read(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): { next_cursor?: string | null } {
-  return JSON.parse(metricsAnswerText(question, rows, asOf)) as { next_cursor?: string | null };
+  return JSON.parse(textOf(question, rows, asOf)) as { next_cursor?: string | null };
 }
 
 test('a row beyond the page becomes a cursor behind the last row of the page', () => {
@@ -47,8 +51,8 @@ test('a row beyond the page becomes a cursor behind the last row of the page', (
 
 test('an answer that is no count is an error, not a number', () => {
   const question = { ...QUESTION, groupBy: [], after: undefined };
-  for (const rows of [[], [['x', 1]], [[1.5, 1]], [['18446744073709551615', 1]]]) {
-    assert.throws(() => metricsAnswerText(question, rows, 1), /where a count belongs/);
+  for (const rows of [[], [['x', 1]], [[1.5, 1]], [['18446744073709551615', 1]], [[-1, 1]]]) {
+    assert.throws(() => metricsAnswer(question, rows, 1), /where a count belongs/);
   }
 });
 
@@ -85,7 +89,7 @@ const asked: fc.Arbitrary<Asked> = fc
 test('the text of an answer is, byte by byte, what JSON.stringify makes of it', () => {
   fc.assert(
     fc.property(asked, fc.double({ min: 0, max: 5e9, noNaN: true }), ({ question, rows }, asOf) => {
-      assert.equal(metricsAnswerText(question, rows, asOf), JSON.stringify(readableAnswer(question, rows, asOf)));
+      assert.equal(textOf(question, rows, asOf), JSON.stringify(readableAnswer(question, rows, asOf)));
     }),
     tries<[Asked, number]>(500),
   );
