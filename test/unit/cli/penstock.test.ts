@@ -94,7 +94,7 @@ test('bin/penstock runs the command, also through a link, with its allocator set
     const { MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ } = JSON.parse(
       stdout,
     ) as NodeJS.ProcessEnv;
-    assert.deepEqual([MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_], ['7', '65536', '1048576']);
+    assert.deepEqual([MALLOC_ARENA_MAX, MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_], ['7', '73728', '1048576']);
     assert.equal(run({}).stdout, penstock(['--help']).stdout);
   } finally {
     rmSync(directory, { recursive: true });

@@ -67,12 +67,18 @@ export type OnPayload = (payload: Buffer) => void;
 /** Scans a segment file. Throws only where the file cannot be read. */
 export function scanSegment(file: string, onPayload: OnPayload = () => undefined): SegmentScan {
   const fd = fs.openSync(file, 'r');
+  const buffer = idleBuffer ?? Buffer.allocUnsafeSlow(READ_BYTES);
+  idleBuffer = undefined;
   try {
-    return new Scanner(fd, fs.fstatSync(fd).size, onPayload).scan();
+    return new Scanner(fd, fs.fstatSync(fd).size, buffer, onPayload).scan();
   } finally {
+    idleBuffer = buffer;
     fs.closeSync(fd);
   }
 }
+
+/** Of the last scan in this thread. New memory for each is touched page by page, which some machines take longer for than for reading into it. */
+let idleBuffer: Buffer | undefined;
 
 /**
  * When a segment was opened, in Unix ms: no event in it was acknowledged before that. 1 where its head is gone or the disk does
@@ -105,11 +111,11 @@ class Scanner {
   #from = 0;
   #filled = 0;
 
-  constructor(fd: number, size: number, onPayload: OnPayload) {
+  constructor(fd: number, size: number, buffer: Buffer, onPayload: OnPayload) {
     this.#fd = fd;
     this.#size = size;
     this.#onPayload = onPayload;
-    this.#buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, size));
+    this.#buffer = buffer;
   }
 
   scan(): SegmentScan {
