@@ -10,7 +10,7 @@ import {
 import { BUCKET_MS, type CellRead, type Plan, type TimeRange } from '../../shared/metrics/plan.js';
 import { planQuestion } from '../../shared/metrics/rollup-statement.js';
 import { type MetricsRow, TIME_BUCKET_MS } from '../../shared/metrics/statement.js';
-import { type Cell, QUARTER_DAY, type SeriesKey, type Unit, unitMs } from './cell.js';
+import { type Cell, JOINED_HOURS, type SeriesKey, type Unit, unitMs } from './cell.js';
 import type { Bounds } from './mirror.js';
 import { UserSet, UserUnion } from './user-set.js';
 
@@ -66,15 +66,18 @@ interface JoinedHours {
   readonly end: number;
 }
 
-/** The hours [first, end) as quarters of days, and those before the first of them and behind the last. */
-function joinedHours(first: number, end: number): JoinedHours[] {
-  const [firstWhole, endWhole] = [Math.ceil(first / QUARTER_DAY), Math.floor(end / QUARTER_DAY)];
-  if (firstWhole >= endWhole) return [{ joined: 1, first, end }];
+/** The hours [first, end) in few units: of the largest size that there is room for, and what is before and behind these in smaller ones. */
+function joinedHours(first: number, end: number, sizes: readonly number[] = JOINED_HOURS): JoinedHours[] {
+  if (first >= end) return [];
+  const [size, ...smaller] = sizes;
+  if (size === undefined) return [{ joined: 1, first, end }];
+  const [firstWhole, endWhole] = [Math.ceil(first / size), Math.floor(end / size)];
+  if (firstWhole >= endWhole) return joinedHours(first, end, smaller);
   return [
-    { joined: 1, first, end: firstWhole * QUARTER_DAY },
-    { joined: QUARTER_DAY, first: firstWhole, end: endWhole },
-    { joined: 1, first: endWhole * QUARTER_DAY, end },
-  ].filter((hours) => hours.first < hours.end);
+    ...joinedHours(first, firstWhole * size, smaller),
+    { joined: size, first: firstWhole, end: endWhole },
+    ...joinedHours(endWhole * size, end, smaller),
+  ];
 }
 
 function keyOf({ eventName, channel, groupBy }: MetricsQuestion): Pick<SeriesKey, 'eventName' | 'channels'> {
@@ -209,11 +212,7 @@ function eventsWithin(cell: Cell, minuteMs: number, { fromMs, toMs }: TimeRange)
     kept[total] = entry >>> 0;
     total += 1;
   }
-  if (total === 0) return { total, users: undefined };
-  const users = new UserSet();
-  // Sorted, each goes behind the others; in between, all that follow would have to move.
-  for (const user of kept.subarray(0, total).toSorted()) users.add(user);
-  return { total, users };
+  return { total, users: total === 0 ? undefined : UserSet.of(kept.subarray(0, total)) };
 }
 
 const union = new UserUnion();

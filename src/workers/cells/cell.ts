@@ -9,7 +9,7 @@ import { UserSet } from './user-set.js';
 /** Which cells of a level: of one event name ('' is all of them together) or of each, of each channel or of all together. */
 export interface SeriesKey {
   readonly level: Level;
-  /** Buckets of that level in one unit: of hours, QUARTER_DAY or 1. */
+  /** Buckets of that level in one unit: of hours, one of JOINED_HOURS or 1. */
   readonly joined: number;
   readonly eventName: string | undefined;
   readonly channels: 'each' | 'together';
@@ -21,7 +21,7 @@ export interface SeriesKey {
  * Hours that are joined where nobody asks for them one by one: the ends of a range are up to 46 of them, and what an answer takes is
  * their sets of users. In the table there are none of these: each row there is written many times, and here only what is asked for.
  */
-export const QUARTER_DAY = 6;
+export const JOINED_HOURS = [12, 6, 3] as const;
 
 /** What one cell counts. */
 export interface Cell {

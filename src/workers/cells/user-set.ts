@@ -1,12 +1,15 @@
 /**
- * Sets of users by their numbers, and unions of many: in pieces of 2^16 numbers, each a sorted list or, from LIST_MAX on, a bitmap,
- * as roaring bitmaps have them. Read from the portable form (https://github.com/RoaringBitmap/RoaringFormatSpec), in which ClickHouse
- * keeps what groupBitmap makes. The union of a month's sets is what most questions spend their time on: over words of
- * 32 bits it takes a tenth of what CRoaring compiled to WebAssembly takes.
+ * Sets of users by their numbers, and unions of many: a small one is a sorted list, a larger one is in pieces of 2^16 numbers, each a sorted list or,
+ * from LIST_MAX on, a bitmap, as roaring bitmaps have them. Read from the portable form (https://github.com/RoaringBitmap/RoaringFormatSpec), in
+ * which ClickHouse keeps what groupBitmap makes. The union of a month's sets is what most questions spend their time on: over words of
+ * 32 bits it takes a tenth of what CRoaring compiled to WebAssembly takes. And most sets are of a minute or an hour: in a million users they
+ * would have sixteen pieces of a few each, and going from one to the next takes longer than what is in it.
  */
 
 const PIECE_NUMBERS = 1 << 16;
 const PIECE_WORDS = PIECE_NUMBERS / 32;
+/** Users of a set without pieces. */
+const SMALL_MAX = 4_096;
 /** More than these take less room as a bitmap. */
 const LIST_MAX = 4_096;
 const COOKIE = { withoutRuns: 12_346, withRuns: 12_347 } as const;
@@ -24,10 +27,33 @@ interface Piece {
 }
 
 export class UserSet {
+  /** Ascending, `size` of them with room for more; undefined where there are pieces. */
+  #small: Uint32Array | undefined = new Uint32Array();
   /** By the upper 16 bits. */
   readonly #pieces = new Map<number, Piece>();
   #size = 0;
   #bytes = SET_BYTES;
+
+  /** Of these numbers, in any order, each as often as it likes; their memory is the set's from now on. */
+  static of(users: Uint32Array): UserSet {
+    const set = new UserSet();
+    users.sort();
+    if (users.length > SMALL_MAX) {
+      for (const user of users) set.add(user);
+      return set;
+    }
+    let size = 0;
+    for (let i = 0; i < users.length; i += 1) {
+      const user = users[i] ?? 0;
+      if (i > 0 && user === users[size - 1]) continue;
+      users[size] = user;
+      size += 1;
+    }
+    set.#small = users;
+    set.#size = size;
+    set.#bytes += users.byteLength;
+    return set;
+  }
 
   /** How many users. */
   get size(): number {
@@ -39,11 +65,17 @@ export class UserSet {
     return this.#bytes;
   }
 
+  /** The first `size` of these are the users, ascending; undefined where they are in `pieces`. */
+  get small(): Readonly<Uint32Array> | undefined {
+    return this.#small;
+  }
+
   get pieces(): ReadonlyMap<number, Readonly<Piece>> {
     return this.#pieces;
   }
 
   add(user: number): void {
+    if (this.#small !== undefined && this.#addToSmall(this.#small, user)) return;
     const piece = this.#piece(user >>> 16);
     const low = user & 0xffff;
     if (piece.words === undefined) this.#addToList(piece, low);
@@ -59,15 +91,58 @@ export class UserSet {
     const count = hasRuns ? (cookie >>> 16) + 1 : view.getUint32(4, true);
     const runsAt = hasRuns ? 4 : 8;
     const headsAt = runsAt + (hasRuns ? Math.ceil(count / 8) : 0);
+    let users = 0;
+    for (let i = 0; i < count; i += 1) users += view.getUint16(headsAt + 4 * i + 2, true) + 1;
+    // Small sets have lists, runs only where they are written with them.
+    if (this.#small !== undefined && (hasRuns || this.#size + users > SMALL_MAX)) this.#spread(this.#small);
     let at = headsAt + 4 * count + (!hasRuns || count >= PLACES_FROM ? 4 * count : 0);
     for (let i = 0; i < count; i += 1) {
       const key = view.getUint16(headsAt + 4 * i, true);
       const numbers = view.getUint16(headsAt + 4 * i + 2, true) + 1;
+      if (this.#small !== undefined) {
+        for (const end = at + 2 * numbers; at < end; at += 2) this.add(key * PIECE_NUMBERS + view.getUint16(at, true));
+        continue;
+      }
       const piece = this.#piece(key);
       if (hasRuns && ((bytes[runsAt + (i >>> 3)] ?? 0) & (1 << (i & 7))) !== 0) at = this.#addRuns(piece, view, at);
       else if (numbers > LIST_MAX) at = this.#addWords(piece, view, at);
       else at = this.#addList(piece, view, at, numbers);
     }
+  }
+
+  /** False where there is no room in a small set: it is in pieces then. */
+  #addToSmall(small: Uint32Array, user: number): boolean {
+    const size = this.#size;
+    let from = size;
+    // Whoever comes behind all others is not looked for: sets are read in order.
+    if (size > 0 && (small[size - 1] ?? 0) >= user) {
+      from = lowerBound(small, size, user);
+      if (small[from] === user) return true;
+    }
+    if (size === SMALL_MAX) {
+      this.#spread(small);
+      return false;
+    }
+    let target = small;
+    if (size === small.length) {
+      target = new Uint32Array(roomFor(size, SMALL_MAX));
+      target.set(small);
+      this.#bytes += target.byteLength - small.byteLength;
+      this.#small = target;
+    }
+    target.copyWithin(from + 1, from, size);
+    target[from] = user;
+    this.#size = size + 1;
+    return true;
+  }
+
+  /** From a small set to pieces. */
+  #spread(small: Uint32Array): void {
+    const users = small.subarray(0, this.#size);
+    this.#small = undefined;
+    this.#size = 0;
+    this.#bytes -= small.byteLength;
+    for (const user of users) this.add(user);
   }
 
   #piece(key: number): Piece {
@@ -129,12 +204,7 @@ export class UserSet {
   #addToList(piece: Piece, low: number): void {
     const { count } = piece;
     const list = piece.list ?? new Uint16Array(0);
-    let [from, to] = [0, count];
-    while (from < to) {
-      const middle = (from + to) >>> 1;
-      if ((list[middle] ?? 0) < low) from = middle + 1;
-      else to = middle;
-    }
+    const from = lowerBound(list, count, low);
     if (from < count && list[from] === low) return;
     if (count >= LIST_MAX) {
       this.#addToWords(piece, this.#asWords(piece), low);
@@ -149,7 +219,7 @@ export class UserSet {
   }
 
   #grown(list: Uint16Array, count: number): Uint16Array {
-    const target = new Uint16Array(Math.min(LIST_MAX, Math.max(4, count + (count >>> 1))));
+    const target = new Uint16Array(roomFor(count, LIST_MAX));
     target.set(list.subarray(0, count));
     this.#bytes += target.byteLength - list.byteLength;
     return target;
@@ -173,6 +243,24 @@ export class UserSet {
   }
 }
 
+/** Where in the first `count`, ascending, `number` stands or belongs. */
+function lowerBound(list: Uint16Array | Uint32Array, count: number, number: number): number {
+  let [from, to] = [0, count];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if ((list[middle] ?? 0) < number) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/** Of a list that has no room for one more. */
+function roomFor(count: number, max: number): number {
+  return Math.min(max, Math.max(4, count + (count >>> 1)));
+}
+
+const NO_WORDS = new Uint32Array();
+
 /** The union of sets that are added one after the other; it may be begun anew, and keeps its memory. */
 export class UserUnion {
   readonly #pieces = new Map<number, Uint32Array>();
@@ -184,6 +272,7 @@ export class UserUnion {
   }
 
   add(set: UserSet): void {
+    if (set.small !== undefined) this.#addSmall(set.small, set.size);
     for (const [key, { list, words, count }] of set.pieces) {
       const mine = this.#pieces.get(key);
       if (words === undefined) {
@@ -197,6 +286,20 @@ export class UserUnion {
     let size = 0;
     for (const words of this.#pieces.values()) size += bitsOf(words);
     return size;
+  }
+
+  #addSmall(users: Readonly<Uint32Array>, size: number): void {
+    let key = -1;
+    let words: Uint32Array = NO_WORDS;
+    for (let i = 0; i < size; i += 1) {
+      const user = users[i] ?? 0;
+      if (user >>> 16 !== key) {
+        key = user >>> 16;
+        words = this.#pieces.get(key) ?? this.#take(key).fill(0);
+      }
+      const at = (user & 0xffff) >>> 5;
+      words[at] = (words[at] ?? 0) | (1 << (user & 31));
+    }
   }
 
   #take(key: number): Uint32Array {

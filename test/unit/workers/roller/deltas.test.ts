@@ -109,6 +109,7 @@ function readUsers(reader: BinaryReader): number[] {
   if (reader.uint8() === 0) return [...reader.words(reader.varint())];
   const set = new UserSet();
   set.addPortable(reader.bytes(reader.varint()));
+  if (set.small !== undefined) return [...set.small.subarray(0, set.size)];
   return [...set.pieces].flatMap(([upper, { list, words, count }]) =>
     (words === undefined
       ? [...(list ?? [])].slice(0, count)
