@@ -8,7 +8,7 @@
 
 const PIECE_NUMBERS = 1 << 16;
 const PIECE_WORDS = PIECE_NUMBERS / 32;
-/** Users of a set without pieces. */
+/** A set with so many users gets pieces when one is added. */
 const SMALL_MAX = 4_096;
 /** More than these take less room as a bitmap. */
 const LIST_MAX = 4_096;
@@ -34,14 +34,10 @@ export class UserSet {
   #size = 0;
   #bytes = SET_BYTES;
 
-  /** Of these numbers, in any order, each as often as it likes; their memory is the set's from now on. */
+  /** Of these numbers, in any order, each as often as it likes; their memory is the set's from now on. Without pieces, however many they are. */
   static of(users: Uint32Array): UserSet {
     const set = new UserSet();
     users.sort();
-    if (users.length > SMALL_MAX) {
-      for (const user of users) set.add(user);
-      return set;
-    }
     let size = 0;
     for (let i = 0; i < users.length; i += 1) {
       const user = users[i] ?? 0;
@@ -119,7 +115,7 @@ export class UserSet {
       from = lowerBound(small, size, user);
       if (small[from] === user) return true;
     }
-    if (size === SMALL_MAX) {
+    if (size >= SMALL_MAX) {
       this.#spread(small);
       return false;
     }
