@@ -1,4 +1,5 @@
 /** The command line of queries.js. */
+import { resolve } from 'node:path';
 import { DATA_ROOT, numberOf, oneOf, parse, settingOf, UsageError } from '../harness/options.js';
 
 const DEFAULTS = { rows: 20_000_000, via: 'clickhouse', runs: 20, seconds: 5, 'live-seconds': 15 };
@@ -8,6 +9,7 @@ const OPTIONS = {
   via: ['clickhouse|service', 'how they get there: straight into the embedded ClickHouse, or POST /events/bulk'],
   'data-dir': ['DIR', 'where the data set is made and kept, or is already (live events stay in it)'],
   'data-root': ['DIR', 'where a temporary data directory is made (default data/)'],
+  beside: ['DIR', 'a data set of another size that a run with --data-dir left: its Penstock is asked by turns too'],
   runs: ['N', 'timed answers of each question and system'],
   seconds: ['S', 'no more runs of a question and system after so long, but at least three'],
   only: ['TEXT', 'questions whose name contains it'],
@@ -64,6 +66,7 @@ export function readOptions(args) {
     rows: whole('rows', 1_000, 1_000_000_000),
     via: oneOf('via', given.via, ['clickhouse', 'service']),
     dataDir: given['data-dir'],
+    beside: besideOf(given),
     dataRoot: given['data-root'] ?? DATA_ROOT,
     runs: whole('runs', 1, 10_000),
     seconds: numberOf('seconds', given.seconds, 0.1, 3_600),
@@ -75,4 +78,12 @@ export function readOptions(args) {
     settings: Object.fromEntries((given.set ?? []).map(settingOf)),
     out: given.out,
   };
+}
+
+function besideOf({ beside, live, 'data-dir': dataDir }) {
+  if (beside === undefined) return undefined;
+  if (live !== undefined) throw new UsageError('--beside is for quiet questions: leave out --live');
+  if (dataDir !== undefined && resolve(beside) === resolve(dataDir))
+    throw new UsageError('--beside needs a data set of its own');
+  return beside;
 }

@@ -1,6 +1,7 @@
 /** The table for people, and the chart. */
 import { round } from '../harness/load.js';
 import { tableText } from '../harness/report.js';
+import { isPenstock } from './systems.js';
 
 const BAR_PX = 13;
 
@@ -24,17 +25,18 @@ function ms(value) {
 
 export function printQueries(result) {
   const systems = systemsOf(result);
-  const hasLive = systems.includes('penstock, live');
-  const head = ['p50 / p95 ms', ...systems, ...(hasLive ? ['live ÷ quiet'] : [])];
+  // What stands beside the quiet one: the same Penstock under load, or another with other rows.
+  const other = systems.find((system) => isPenstock(system) && system !== 'penstock');
+  const head = ['p50 / p95 ms', ...systems, ...(other === undefined ? [] : [`${other} ÷ penstock`])];
   const rows = labelsOf(result).map((label) => {
     const of = (system) => sampleIn(result, label, system);
     const cells = systems.map((system) => {
       const sample = of(system);
       return sample?.p50 === undefined ? undefined : `${ms(sample.p50)} / ${ms(sample.p95)}`;
     });
-    const [quiet, live] = [of('penstock')?.p50, of('penstock, live')?.p50];
-    const ratio = quiet === undefined || live === undefined ? undefined : round(live / quiet, 2);
-    return [label, ...cells, ...(hasLive ? [ratio] : [])];
+    const [quiet, beside] = [of('penstock')?.p50, other === undefined ? undefined : of(other)?.p50];
+    const ratio = quiet === undefined || beside === undefined ? undefined : round(beside / quiet, 2);
+    return [label, ...cells, ...(other === undefined ? [] : [ratio])];
   });
   console.log(`\n${tableText(head, rows)}`);
   printOffPeers(result);
@@ -43,7 +45,7 @@ export function printQueries(result) {
     `rolled up ${result.rollup.events} events in ${result.rollup.seconds} s (service ${result.rollup.serviceCores} cores, ClickHouse ${result.rollup.clickhouseCores})`,
   );
   if (result.live !== null) printLive(result.live);
-  const ours = result.verification.filter(({ system }) => system === 'penstock');
+  const ours = result.verification.filter(({ system }) => isPenstock(system));
   const wrong = ours.filter(({ exact }) => !exact);
   console.log(
     wrong.length === 0
@@ -55,7 +57,7 @@ export function printQueries(result) {
 /** How wrong the others are at most. */
 function printOffPeers({ verification }) {
   for (const system of new Set(verification.map((each) => each.system))) {
-    if (system === 'penstock') continue;
+    if (isPenstock(system)) continue;
     const own = verification.filter((each) => each.system === system);
     const wrong = own.filter(({ exact, failed }) => !exact && !failed).length;
     const worst = Math.max(0, ...own.map(({ excess }) => Math.abs(excess ?? 0)));

@@ -13,6 +13,11 @@ import { answerOfMetrics, answerOfRows, metricsPath, nowS } from './questions.js
  * @property {() => void | Promise<void>} close
  */
 
+/** Whether a system's answers must be exact: ours, whatever it has for rows. */
+export function isPenstock(name) {
+  return name.startsWith('penstock');
+}
+
 /** @returns {System} */
 export function penstock(service) {
   const connection = new KeptConnection();

@@ -2,6 +2,7 @@
 import { progress, say } from '../harness/progress.js';
 import { round } from '../harness/load.js';
 import { differences, excess, nowS } from './questions.js';
+import { isPenstock } from './systems.js';
 
 /** A median of fewer is none, however slow a system is. */
 const RUNS_MIN = 3;
@@ -70,9 +71,9 @@ export async function measureQuiet(systems, truth, list, options) {
     progress(`${index + 1}/${list.length} ${question.label}`);
     const timed = [];
     for (const system of systems) {
-      const checked = await check(system, question, truth);
+      const checked = await check(system, question, system.truth ?? truth);
       verification.push(checked);
-      const isWrong = system.name === 'penstock' && !checked.exact;
+      const isWrong = isPenstock(system.name) && !checked.exact;
       if (isWrong) say(`NOT EXACT: ${question.label}: ${checked.why.join('; ')}`);
       if (checked.failed) say(`${system.name} has no answer: ${question.label}: ${checked.why.join('; ')}`);
       if (!isWrong && !checked.failed) timed.push(system);

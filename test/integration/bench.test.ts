@@ -335,6 +335,18 @@ test('queries makes the same data set through the service, keeps it, and finds a
   const { samples, dataset } = await queries(args);
   assert.equal(samples.length, 2 * 3);
   assert.equal(dataset.distinct, 20_000);
+  // It can be asked by turns with another, each held to its own rows.
+  const alone = ['--rows', '3000', '--data-root', directory, '--only', 'totals, one event, 30 d', '--alone'];
+  const beside = await queries([...alone, '--beside', dataDir]);
+  const both = ['penstock', 'penstock, 0.02 M rows'];
+  assert.deepEqual(
+    beside.verification.map(({ system, exact }) => [system, exact]),
+    both.map((system) => [system, true]),
+  );
+  assert.deepEqual(
+    beside.samples.map(({ system }) => system),
+    both,
+  );
   const keeper = await Service.start({ dataDir });
   const client = keeper.clickhouse();
   const one = `INSERT INTO bench.truth SELECT * FROM bench.truth WHERE event_name = 'product_view' ORDER BY ts LIMIT 1`;
@@ -367,6 +379,7 @@ test('a wrong option is named', async () => {
     ['--rows', '10.5'],
     ['--via', 'mail'],
     ['--only', 'no such question'],
+    ['--beside', path.join(directory, 'nothing')],
   ]) {
     const { code, output } = await node(['bench/queries.js', '--rows', '1000', '--data-root', directory, ...args]);
     assert.equal(code, 2, output);
