@@ -211,11 +211,15 @@ class Eraser {
     );
   }
 
-  /** Deletes rows until there is none, preparing each time; returns how many there were. `hash`: the expression for the user's. */
+  /**
+   * Deletes rows until there is none, preparing each time; returns how many there were, counted right before each deletion: those that one
+   * left although it was done are counted again with the next. `hash`: the expression for the user's.
+   */
   async #deleteAll(table: ErasedTable, hash: string, prepare: () => Promise<void>): Promise<number> {
-    const found = await this.#count(table, hash);
-    let left = found;
-    for (let deletions = 0; left > 0; deletions += 1) {
+    let found = 0;
+    for (let deletions = 0; ; deletions += 1) {
+      const left = await this.#count(table, hash);
+      if (left === 0) return found;
       if (deletions === DELETIONS) {
         throw new Error(
           `rows of these users still come into ${table}, ${left} since the last of ${DELETIONS} deletions: ` +
@@ -223,10 +227,9 @@ class Eraser {
         );
       }
       await prepare();
+      found += await this.#count(table, hash);
       await this.#mutate(table, hash);
-      left = await this.#count(table, hash);
     }
-    return found;
   }
 
   async #count(table: ErasedTable, hash: string): Promise<number> {
