@@ -34,7 +34,7 @@ export class UserSet {
   #size = 0;
   #bytes = SET_BYTES;
 
-  /** Of these numbers, in any order, each as often as it likes; their memory is the set's from now on. Without pieces, however many they are. */
+  /** Of these numbers, unsorted and repeated as they may be; their memory is the set's from now on. Without pieces, however many they are. */
   static of(users: Uint32Array): UserSet {
     const set = new UserSet();
     users.sort();
