@@ -14,6 +14,7 @@ import {
   noteChange,
   prepareDataset,
   refreshCopies,
+  requireKept,
   tableSizes,
   waitForMerges,
   waitForRollups,
@@ -34,7 +35,7 @@ function settingsOf({ settings }) {
   return { PENSTOCK_METRICS_TIMEOUT_MS: METRICS_TIMEOUT_MS, ...settings };
 }
 
-async function measureAll(service, dataDir, dataset, list, options) {
+async function measureAll(service, dataDir, dataset, list, options, beside) {
   const { clickhouse } = service;
   const distinct = await refreshCopies(clickhouse, dataset);
   const rollup = await waitForRollups(service, distinct);
@@ -43,7 +44,7 @@ async function measureAll(service, dataDir, dataset, list, options) {
   const right = truth(clickhouse);
   let postgres;
   try {
-    if (options.beside !== undefined) systems.push(await startBeside(options.beside, settingsOf(options)));
+    if (beside !== undefined) systems.push(await startBeside(beside, settingsOf(options)));
     if (options.postgres) systems.push((postgres = await startPostgres(options.dataRoot, clickhouse)));
     const mergesS = await waitForMerges(clickhouse);
     const sizes = await tableSizes(clickhouse);
@@ -83,6 +84,8 @@ async function main(args) {
   if (options.postgres) requirePostgres(options.dataRoot);
   // Before anything is made.
   chosen(shapeOf(options.rows), options);
+  const beside =
+    options.beside === undefined ? undefined : { kept: resolve(options.beside), dataset: requireKept(options.beside) };
   const startedAt = new Date();
   const temporary = options.dataDir === undefined ? temporaryDataDir(options.dataRoot) : undefined;
   const dataDir = resolve(temporary?.dataDir ?? options.dataDir);
@@ -95,7 +98,7 @@ async function main(args) {
     const service = await startPenstock({ settings: settingsOf(options), kept: dataDir });
     let measured;
     try {
-      measured = await measureAll(service, dataDir, dataset, list, options);
+      measured = await measureAll(service, dataDir, dataset, list, options, beside);
     } finally {
       await service.stop();
     }

@@ -27,11 +27,29 @@ const EVENTS_COLUMNS = 'event_id, event_name, channel, user_id, ts, campaign_id,
  * changed: there are live events in it by now, which the copies lack
  */
 
+function fileOf(dataDir) {
+  return join(dataDir, 'dataset.json');
+}
+
+/** What an earlier run left in a directory. @returns {Dataset | undefined} */
+function readKept(dataDir) {
+  const file = fileOf(dataDir);
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined;
+}
+
+/** The data set of a directory for --beside, where it can be asked as it is. @returns {Dataset} */
+export function requireKept(dataDir) {
+  const kept = readKept(dataDir);
+  if (kept === undefined) throw new UsageError(`--beside ${dataDir}: no data set there; make one with --data-dir`);
+  if (kept.format !== FORMAT) throw new UsageError(`--beside ${dataDir}: its data set is of format ${kept.format}`);
+  if (kept.changed) throw new UsageError(`--beside ${dataDir}: live events were added to it; take one without`);
+  return kept;
+}
+
 /** The data set of the directory, or a new one. @returns {Promise<Dataset>} */
 export async function prepareDataset(dataDir, options) {
-  const file = join(dataDir, 'dataset.json');
-  if (existsSync(file)) {
-    const kept = JSON.parse(readFileSync(file, 'utf8'));
+  const kept = readKept(dataDir);
+  if (kept !== undefined) {
     const asAsked = kept.format === FORMAT && kept.rows === options.rows && kept.via === options.via;
     if (asAsked) return kept;
     throw new UsageError(
@@ -44,13 +62,13 @@ export async function prepareDataset(dataDir, options) {
   const shape = shapeOf(options.rows);
   const make = options.via === 'service' ? throughService : intoClickHouse;
   const dataset = { format: FORMAT, via: options.via, ...shape, ...(await make(dataDir, shape, options)) };
-  writeFileSync(file, `${JSON.stringify(dataset, null, 1)}\n`);
+  writeFileSync(fileOf(dataDir), `${JSON.stringify(dataset, null, 1)}\n`);
   return dataset;
 }
 
 /** Live events stay in a directory that is kept: the copies are then made again at the next start. */
 export function noteChange(dataDir, dataset) {
-  writeFileSync(join(dataDir, 'dataset.json'), `${JSON.stringify({ ...dataset, changed: true }, null, 1)}\n`);
+  writeFileSync(fileOf(dataDir), `${JSON.stringify({ ...dataset, changed: true }, null, 1)}\n`);
 }
 
 /** `truth` and `plain` as the events are. @returns {Promise<number>} how many different events there are */

@@ -1,3 +1,6 @@
+const ZERO = 0x30;
+const COUNT_MAX_BYTES = 16;
+
 /**
  * JSON text in UTF-8, put together from pieces that are encoded already. A string of that many pieces is a tree of them until somebody wants
  * its bytes, and making those took three times as long as putting it together.
@@ -47,6 +50,3 @@ export class JsonBytes {
     this.#bytes = larger;
   }
 }
-
-const ZERO = 0x30;
-const COUNT_MAX_BYTES = 16;
