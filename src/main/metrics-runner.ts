@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { classifyQueryFailure, QueryHangs } from '../shared/clickhouse/query-failure.js';
 import { RequestError } from '../shared/errors.js';
-import { metricsAnswer } from '../shared/metrics/answer.js';
+import { metricsAnswer, pageOfRows } from '../shared/metrics/answer.js';
 import {
   type ExceptionRow,
   Exceptions,
@@ -141,7 +141,7 @@ export class MetricsRunner {
     const asOf = this.#asOfRaw(reason);
     const rows = await this.#select(buildRawStatement(database, ask.question, ask.limits()), ask.signal);
     tally.answeredFromRaw(reason);
-    return metricsAnswer(ask.question, rows, asOf);
+    return metricsAnswer(ask.question, pageOfRows(ask.question, rows), asOf);
   }
 
   /** Other questions may be answered from rollups at the same time: an `as_of` that those have not reached would be news to them. */
@@ -200,7 +200,7 @@ export class MetricsRunner {
     if (fingerprint !== exceptions.fingerprint) return 'changed';
     if (isRolled !== 1) return 'names';
     tally.answeredFromRollups();
-    return metricsAnswer(question, rows, asOf);
+    return metricsAnswer(question, pageOfRows(question, rows), asOf);
   }
 
   async #loadExceptions({ limits, signal }: Ask): Promise<Exceptions> {

@@ -45,7 +45,7 @@ export function cellsFollowing(
     async ask(question, asOf, timeoutMs) {
       const answered = await answering.ask(question, timeoutMs);
       if (typeof answered === 'string') return answered;
-      return { body: metricsAnswer(question, answered.rows, asOf), excepted: answered.excepted };
+      return { body: metricsAnswer(question, answered.page, asOf), excepted: answered.excepted };
     },
     close: () => port.close(),
   };

@@ -12,10 +12,23 @@ import {
 import { type MetricsRow, TIME_BUCKET_MS } from './statement.js';
 
 /**
- * The rows of a metrics statement as the answer of the contract, in JSON. Pure. An hour and a channel over a month are thousands of
- * groups: their text is put together here, byte by byte, because making an object of each for JSON.stringify takes many times as long. The
- * readable form is test/support/readable-answer.ts, to which this is held.
+ * What a question has found as the answer of the contract, in JSON. Pure. An hour and a channel over a month are thousands of groups: their text
+ * is put together here, byte by byte, because making an object of each for JSON.stringify takes many times as long. The readable
+ * form is test/support/readable-answer.ts, to which this is held.
  */
+
+/** Groups that follow each other in an answer: JSON objects with commas between them, in UTF-8. */
+export interface GroupsText {
+  readonly count: number;
+  readonly bytes: Uint8Array;
+  /** The row of the last of them. */
+  readonly last: MetricsRow;
+}
+
+/** What an answer says: total and users where nothing is grouped, or else a page of groups. */
+export type MetricsPage =
+  | { readonly counts: MetricsRow }
+  | { readonly texts: readonly GroupsText[]; readonly isLast: boolean };
 
 /** About the length of a group with two members. */
 const GROUP_BYTES = 110;
@@ -24,15 +37,11 @@ const BETWEEN_COUNTS = Buffer.from(',"unique_users":');
 const END_OF_GROUP = Buffer.from('}');
 
 /**
- * The answer in api.md's order of members, as UTF-8 alone in its memory. `rows` are those of the statement, `asOf` is Unix seconds.
+ * The answer in api.md's order of members, as UTF-8 alone in its memory. `asOf` is Unix seconds.
  * Throws where a count is none.
  */
-export function metricsAnswer(
-  question: MetricsQuestion,
-  rows: readonly MetricsRow[],
-  asOf: number,
-): Uint8Array<ArrayBuffer> {
-  const { eventName, from, asked = { from }, to, groupBy, limit } = question;
+export function metricsAnswer(question: MetricsQuestion, page: MetricsPage, asOf: number): Uint8Array<ArrayBuffer> {
+  const { eventName, from, asked = { from }, to, groupBy } = question;
   const head = JSON.stringify({
     event_name: eventName ?? '*',
     ...(asked.from === undefined || from === undefined ? {} : { from }),
@@ -41,29 +50,43 @@ export function metricsAnswer(
   }).slice(0, -1);
   // Never later than the truth: cut, not rounded.
   const end = `"as_of":${Math.floor(asOf * 1000) / 1000}}`;
-  if (groupBy.length === 0) {
-    const [total, users] = rows[0] ?? [];
-    const counts = `"total_events":${countOf(total)},"unique_users":${countOf(users)}`;
-    // A short Buffer would be in memory that others share.
-    return new TextEncoder().encode(`${head},${counts},${end}`);
+  if ('counts' in page) {
+    const [total, users] = page.counts;
+    return joined([Buffer.from(`${head},"total_events":${countOf(total)},"unique_users":${countOf(users)},${end}`)]);
   }
-  const count = Math.min(rows.length, limit);
-  const text = new JsonBytes(256 + count * GROUP_BYTES);
-  text.add(Buffer.from(`${head},"data":[`));
-  const addGroup = groupWriter(groupBy, text);
-  for (let i = 0; i < count; i += 1) {
-    if (i > 0) text.add(COMMA);
-    addGroup(rows[i] ?? []);
-  }
-  const last = rows[count - 1];
+  const texts = page.texts.filter(({ count }) => count > 0);
+  const last = texts.at(-1)?.last;
   const cursor =
-    last !== undefined && rows.length > limit ? JSON.stringify(encodeCursor(question, keysOf(groupBy, last))) : 'null';
-  text.add(Buffer.from(`],"next_cursor":${cursor},${end}`));
-  return text.take();
+    page.isLast || last === undefined ? 'null' : JSON.stringify(encodeCursor(question, keysOf(groupBy, last)));
+  const pieces: Uint8Array[] = [Buffer.from(`${head},"data":[`)];
+  for (const [i, { bytes }] of texts.entries()) {
+    if (i > 0) pieces.push(COMMA);
+    pieces.push(bytes);
+  }
+  pieces.push(Buffer.from(`],"next_cursor":${cursor},${end}`));
+  return joined(pieces);
 }
 
-/** The form of a group is decided once, and what is around the values of a member is encoded once for each. */
-function groupWriter(groupBy: readonly Dimension[], text: JsonBytes): (row: MetricsRow) => void {
+/** The rows of a metrics statement, which are one more than a page where there is a next one. Throws where a count is none. */
+export function pageOfRows({ groupBy, limit }: MetricsQuestion, rows: readonly MetricsRow[]): MetricsPage {
+  if (groupBy.length === 0) return { counts: rows[0] ?? [] };
+  return { texts: [groupsWriter(groupBy)(rows.slice(0, limit))], isLast: rows.length <= limit };
+}
+
+/** Writes groups. Their form is decided once, and what is around the values of a member is encoded once for each. */
+export function groupsWriter(groupBy: readonly Dimension[]): (rows: readonly MetricsRow[]) => GroupsText {
+  const text = new JsonBytes(4 * GROUP_BYTES);
+  const addGroup = groupAdder(groupBy, text);
+  return (rows) => {
+    for (const [i, row] of rows.entries()) {
+      if (i > 0) text.add(COMMA);
+      addGroup(row);
+    }
+    return { count: rows.length, bytes: text.take(), last: rows.at(-1) ?? [] };
+  };
+}
+
+function groupAdder(groupBy: readonly Dimension[], text: JsonBytes): (row: MetricsRow) => void {
   const [first, second] = groupMembers(groupBy);
   if (first === undefined) throw new Error('no group without a dimension');
   const addCounts = (row: MetricsRow, at: number): void => {
@@ -86,6 +109,17 @@ function groupWriter(groupBy: readonly Dimension[], text: JsonBytes): (row: Metr
     text.add(rest(row[1]));
     addCounts(row, 2);
   };
+}
+
+/** Alone in its memory, which short Buffers are not. */
+function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
 }
 
 /** Values as JSON text, with what stands before and behind each. */

@@ -38,9 +38,11 @@ export class JsonBytes {
     } while (small > 0);
   }
 
-  /** What was added, alone in its memory, which is not used again here. */
+  /** A copy of what was added, alone in its memory; what is added next begins another text. */
   take(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.subarray(0, this.#at);
+    const text = this.#bytes.slice(0, this.#at);
+    this.#at = 0;
+    return text;
   }
 
   #makeRoom(more: number): void {

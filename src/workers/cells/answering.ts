@@ -1,10 +1,11 @@
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { CellsMiss } from '../../shared/cells.js';
+import type { MetricsPage } from '../../shared/metrics/answer.js';
 import type { MetricsQuestion } from '../../shared/metrics/parameters.js';
-import type { MetricsRow } from '../../shared/metrics/statement.js';
-import { type Need, needsOf, Sum } from './answer.js';
 import { loadBounds, loadCells, type LoadLimits, type Wanted } from './load.js';
 import type { CellMirror, Loaded } from './mirror.js';
+import { type Need, needsOf } from './needs.js';
+import { Sum } from './sum.js';
 
 /**
  * Answers questions out of the mirror, and loads what they need into it. Nothing comes between the look at what is there and
@@ -34,8 +35,8 @@ const LOAD_SHARE = 0.5;
 /** Cells come and go under a question; each time, what it needs is looked at anew. */
 const ATTEMPTS_MAX = 4;
 
-export interface AnsweredRows {
-  readonly rows: readonly MetricsRow[];
+export interface AnsweredPage {
+  readonly page: MetricsPage;
   readonly excepted: number;
 }
 
@@ -54,8 +55,8 @@ export class Answering {
     this.#options = options;
   }
 
-  /** The rows of the answer, or why there are none. */
-  async ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredRows | CellsMiss> {
+  /** What the answer says, or why there is none. */
+  async ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredPage | CellsMiss> {
     try {
       return await this.#ask(question, timeoutMs);
     } finally {
@@ -64,7 +65,7 @@ export class Answering {
     }
   }
 
-  async #ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredRows | CellsMiss> {
+  async #ask(question: MetricsQuestion, timeoutMs: number): Promise<AnsweredPage | CellsMiss> {
     const { mirror, catchUp } = this.#options;
     const end = performance.now() + timeoutMs;
     mirror.beginQuestion();
@@ -80,7 +81,7 @@ export class Answering {
       if (needs.reduce((sum, { first, end: behind }) => sum + behind - first, 0) > UNITS_MAX) return 'large';
       const missing = this.#missing(needs);
       if (missing.count === 0) {
-        return { rows: this.#sum(question, needs), excepted: mirror.excepted };
+        return { page: this.#sum(question, needs), excepted: mirror.excepted };
       }
       if (missing.count > WAITED_FOR_MAX) {
         this.#loadInBackground(missing.wanted);
@@ -105,7 +106,7 @@ export class Answering {
     return { wanted, count };
   }
 
-  #sum(question: MetricsQuestion, needs: readonly Need[]): MetricsRow[] {
+  #sum(question: MetricsQuestion, needs: readonly Need[]): MetricsPage {
     const { mirror } = this.#options;
     const now = mirror.beginQuestion();
     const sum = new Sum(question);
@@ -118,7 +119,9 @@ export class Answering {
         sum.add(need, bucket, unit);
       }
     }
-    return sum.rows();
+    const page = sum.page();
+    mirror.grew(sum.keptBytes);
+    return page;
   }
 
   #loadInBackground(wanted: readonly Wanted[]): void {

@@ -1,3 +1,4 @@
+import type { GroupsText } from '../../shared/metrics/answer.js';
 import { BUCKET_MS, type Level } from '../../shared/metrics/plan.js';
 import { UserSet } from './user-set.js';
 
@@ -38,6 +39,8 @@ export interface Cell {
 const CELL_BYTES = 160;
 const UNIT_BYTES = 160;
 const ENTRY_BYTES = 8;
+/** Objects around a text. */
+const TEXT_BYTES = 300;
 
 /** All cells of a series in one bucket, or some that are joined: none is missing. */
 export class Unit {
@@ -47,6 +50,8 @@ export class Unit {
   usedAt = 0;
   bytes = UNIT_BYTES;
   readonly #cells = new Map<string, Cell>();
+  /** Its groups in an answer, as they are now. */
+  #text: { readonly form: string; readonly groups: GroupsText; readonly bytes: number } | undefined;
 
   get cells(): Iterable<Cell> {
     return this.#cells.values();
@@ -55,6 +60,7 @@ export class Unit {
   /** Adds to a cell with users: to its total, and to its set whatever `add` adds. */
   addUsers(eventName: string, channel: string, total: number, add: (users: UserSet) => void): void {
     const cell = this.#cell(eventName, channel, false);
+    this.#dropText();
     cell.total += total;
     if (cell.users === undefined) return;
     const before = cell.users.bytes;
@@ -70,6 +76,25 @@ export class Unit {
       cell.total += 1;
       this.bytes += ENTRY_BYTES;
     }
+  }
+
+  /** What was kept in this form. */
+  textAs(form: string): GroupsText | undefined {
+    return this.#text?.form === form ? this.#text.groups : undefined;
+  }
+
+  /** Keeps its groups' text until users are added, or one of another form is kept. Returns by how many bytes the unit has grown. */
+  keepText(form: string, groups: GroupsText): number {
+    const before = this.bytes;
+    this.#dropText();
+    this.#text = { form, groups, bytes: TEXT_BYTES + groups.bytes.length };
+    this.bytes += this.#text.bytes;
+    return this.bytes - before;
+  }
+
+  #dropText(): void {
+    this.bytes -= this.#text?.bytes ?? 0;
+    this.#text = undefined;
   }
 
   #cell(eventName: string, channel: string, events: boolean): Cell {

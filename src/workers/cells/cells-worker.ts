@@ -62,7 +62,7 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
       port.postMessage({ id, miss: answered } satisfies CellsReply);
       return;
     }
-    const body = metricsAnswer(question, answered.rows, asOf);
+    const body = metricsAnswer(question, answered.page, asOf);
     port.postMessage({ id, answer: { body, excepted: answered.excepted } } satisfies CellsReply, [body.buffer]);
   };
 

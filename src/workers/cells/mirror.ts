@@ -141,6 +141,11 @@ export class CellMirror {
     this.#history = undefined;
   }
 
+  /** Units that are here keep more than they did, by so many bytes. */
+  grew(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
   /** Throws away what was not wanted for longest, above the limit. */
   shrink(): void {
     if (this.#bytes <= this.#bytesMax) return;

@@ -19,7 +19,8 @@ test('the edge is the start of the UTC day so many days ago, and moves at midnig
 
 const EDGE = 1_000_000;
 const headOf = (query: string): unknown[] => {
-  const text = Buffer.from(metricsAnswer(clampQuestion(parseMetricsQuestion(query), EDGE), [[0, 0]], 0)).toString();
+  const question = clampQuestion(parseMetricsQuestion(query), EDGE);
+  const text = Buffer.from(metricsAnswer(question, { counts: [0, 0] }, 0)).toString();
   const { event_name, from, to } = JSON.parse(text) as Record<string, unknown>;
   return [event_name, from, to];
 };

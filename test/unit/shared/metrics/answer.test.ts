@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { metricsAnswer } from '../../../../src/shared/metrics/answer.js';
+import { metricsAnswer, pageOfRows } from '../../../../src/shared/metrics/answer.js';
 import {
   type Dimension,
   encodeCursor,
@@ -16,7 +16,7 @@ import { readableAnswer } from '../../../support/readable-answer.js';
 import { SECOND_PAGE as QUESTION } from '../../../support/second-page.js';
 
 function textOf(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): string {
-  return new TextDecoder('utf-8', { fatal: true }).decode(metricsAnswer(question, rows, asOf));
+  return new TextDecoder('utf-8', { fatal: true }).decode(metricsAnswer(question, pageOfRows(question, rows), asOf));
 }
 
 function read(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): { next_cursor?: string | null } {
@@ -52,7 +52,7 @@ test('a row beyond the page becomes a cursor behind the last row of the page', (
 test('an answer that is no count is an error, not a number', () => {
   const question = { ...QUESTION, groupBy: [], after: undefined };
   for (const rows of [[], [['x', 1]], [[1.5, 1]], [['18446744073709551615', 1]], [[-1, 1]]]) {
-    assert.throws(() => metricsAnswer(question, rows, 1), /where a count belongs/);
+    assert.throws(() => textOf(question, rows, 1), /where a count belongs/);
   }
 });
 
