@@ -132,7 +132,7 @@ export class Sum {
     const inOrder: [number, Block][] = [];
     for (const [value, groups] of this.#groups) inOrder.push([Number(value), { groups: [...groups.values()] }]);
     for (const [time, unit] of this.#whole) inOrder.push([time, { unit, time, ms: time * TIME_BUCKET_MS[first] }]);
-    return inOrder.sort(([a], [b]) => a - b).map(([, block]) => block);
+    return inOrder.toSorted(([a], [b]) => a - b).map(([, block]) => block);
   }
 
   /** The text of a unit's groups; undefined where these are none, or the cursor may be among them. */
