@@ -1,5 +1,11 @@
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import type { CellsAnswer, CellsMessage, CellsMiss, CellsReply } from '../shared/cells.js';
+import {
+  ANSWER_MEMORY,
+  type CellsAnswer,
+  type CellsMessage,
+  type CellsMiss,
+  type CellsReply,
+} from '../shared/cells.js';
 import type { Logger } from '../shared/log.js';
 import type { MetricsQuestion } from '../shared/metrics/parameters.js';
 import { CELLS_YOUNG_MIB } from '../shared/limits.js';
@@ -56,6 +62,12 @@ export class Cells {
       this.#waiting.set(id, resolve);
       this.#tell(running, { type: 'ask', ask: { id, question, asOf, timeoutMs } });
     });
+  }
+
+  /** The bytes of an answer are not read any more. */
+  takeBack({ buffer }: CellsAnswer['body']): void {
+    if (buffer.byteLength < ANSWER_MEMORY.minBytes || buffer.byteLength > ANSWER_MEMORY.maxBytes) return;
+    this.#running?.port.postMessage({ type: 'memory', memory: buffer } satisfies CellsMessage, [buffer]);
   }
 
   /** A roller has started: its commits are to be followed from now on. */

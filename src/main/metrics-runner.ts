@@ -57,10 +57,16 @@ export interface MetricsSources {
 /** Of `Cells`, what is needed here. */
 interface CellsSource {
   ask(question: MetricsQuestion, asOf: number, timeoutMs: number): Promise<CellsAnswer | CellsMiss>;
+  /** An answer's bytes are not read any more. */
+  takeBack(body: CellsAnswer['body']): void;
 }
 
-/** JSON text, in UTF-8. */
-type MetricsAnswer = Uint8Array;
+export interface MetricsAnswer {
+  /** JSON text, in UTF-8. */
+  readonly body: Uint8Array;
+  /** To be called when `body` is not read any more. */
+  readonly done: () => void;
+}
 
 /** ClickHouse notices its time limit between two blocks of rows; no answer this long after it means that it hangs. */
 const HANG_GRACE_MS = 1_000;
@@ -141,7 +147,7 @@ export class MetricsRunner {
     const asOf = this.#asOfRaw(reason);
     const rows = await this.#select(buildRawStatement(database, ask.question, ask.limits()), ask.signal);
     tally.answeredFromRaw(reason);
-    return metricsAnswer(ask.question, pageOfRows(ask.question, rows), asOf);
+    return answerOf(ask.question, rows, asOf);
   }
 
   /** Other questions may be answered from rollups at the same time: an `as_of` that those have not reached would be news to them. */
@@ -179,7 +185,7 @@ export class MetricsRunner {
     }
     if (!(await this.#watch.isCurrent(exceptions.fingerprint, answer.excepted, ask.signal))) return 'changed';
     tally.answeredFromCells();
-    return answer.body;
+    return { body: answer.body, done: () => cells.takeBack(answer.body) };
   }
 
   async #fromRollups(
@@ -200,7 +206,7 @@ export class MetricsRunner {
     if (fingerprint !== exceptions.fingerprint) return 'changed';
     if (isRolled !== 1) return 'names';
     tally.answeredFromRollups();
-    return metricsAnswer(question, pageOfRows(question, rows), asOf);
+    return answerOf(question, rows, asOf);
   }
 
   async #loadExceptions({ limits, signal }: Ask): Promise<Exceptions> {
@@ -223,6 +229,10 @@ export class MetricsRunner {
     });
     return await result.json<Row>();
   }
+}
+
+function answerOf(question: MetricsQuestion, rows: readonly MetricsRow[], asOf: number): MetricsAnswer {
+  return { body: metricsAnswer(question, pageOfRows(question, rows), asOf), done: () => undefined };
 }
 
 /** How the rollups answer, or why they do not. */

@@ -34,6 +34,8 @@ export interface Reply {
   readonly close?: boolean;
   /** Answers a HEAD request: the head that GET would have, without the body. */
   readonly headOnly?: boolean;
+  /** The bytes of `body` are not read any more. Not called where the client goes before it has all of them. */
+  readonly done?: () => void;
 }
 
 let closing = false;
@@ -80,14 +82,16 @@ export function send(res: HttpResponse, reply: Reply): void {
       // handler returns ends the process.
       res.writeHeader('Content-Length', String(Buffer.byteLength(reply.body)));
       res.endWithoutBody();
+      reply.done?.();
       return;
     }
     if (!isLarge) {
       res.end(reply.body, close);
+      reply.done?.();
       return;
     }
     const bytes = typeof reply.body === 'string' ? Buffer.from(reply.body) : reply.body;
-    sendLarge(res, bytes, () => undefined, close);
+    sendLarge(res, bytes, () => reply.done?.(), close);
   });
 }
 

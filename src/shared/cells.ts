@@ -41,6 +41,8 @@ export type CellsMessage =
   | { readonly type: 'ask'; readonly ask: CellsAsk }
   /** A roller has started: `port` gives CommitMessages. */
   | { readonly type: 'roller'; readonly port: MessagePort }
+  /** Memory of an answer that was sent: another may be put together in it. */
+  | { readonly type: 'memory'; readonly memory: ArrayBuffer }
   | { readonly type: 'stop' };
 
 export interface CellsAsk {
@@ -72,6 +74,9 @@ export interface CellsAnswer {
   /** How often the roller had written exceptions, up to the last commit that is in the answer. */
   readonly excepted: number;
 }
+
+/** Memory of answers that goes back to the cells thread. Less is not worth the way, more not worth being kept. */
+export const ANSWER_MEMORY = { minBytes: 64 * 1024, maxBytes: 2 * 1024 * 1024 } as const;
 
 /** From the cells thread. */
 export type CellsReply =

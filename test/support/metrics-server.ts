@@ -47,7 +47,7 @@ export interface MetricsServerOptions {
   readonly asOfShipped?: () => number;
   readonly asOfRolled?: () => number;
   readonly retentionDays?: number;
-  readonly cells?: Pick<TestCells, 'ask'>;
+  readonly cells?: Pick<TestCells, 'ask' | 'takeBack'>;
 }
 
 export function serveMetrics(options: MetricsServerOptions): MetricsServer {

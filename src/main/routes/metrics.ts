@@ -78,9 +78,9 @@ export function metricsHandler(deps: MetricsDeps): RouteHandler {
     const answered = async (): Promise<void> => {
       try {
         const question = clampQuestion(parseMetricsQuestion(rawQuery), retentionEdgeS(deps.retentionDays, Date.now()));
-        const answer = await gate.run(stop.signal, () => runner.ask(question, stop.signal));
+        const { body, done } = await gate.run(stop.signal, () => runner.ask(question, stop.signal));
         failures.none();
-        if (!gone) send(res, { status: 200, body: answer, headOnly });
+        if (!gone) send(res, { status: 200, body, headOnly, done });
       } catch (error) {
         if (gone) return;
         const why: unknown = stop.signal.aborted ? stop.signal.reason : error;

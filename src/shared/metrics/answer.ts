@@ -30,6 +30,9 @@ export type MetricsPage =
   | { readonly counts: MetricsRow }
   | { readonly texts: readonly GroupsText[]; readonly isLast: boolean };
 
+/** So many bytes, whatever is in them. */
+type TakeMemory = (bytes: number) => Uint8Array<ArrayBuffer>;
+
 /** About the length of a group with two members. */
 const GROUP_BYTES = 110;
 const COMMA = Buffer.from(',');
@@ -37,10 +40,15 @@ const BETWEEN_COUNTS = Buffer.from(',"unique_users":');
 const END_OF_GROUP = Buffer.from('}');
 
 /**
- * The answer in api.md's order of members, as UTF-8 alone in its memory. `asOf` is Unix seconds.
+ * The answer in api.md's order of members, as UTF-8 alone in its memory, which `take` gives. `asOf` is Unix seconds.
  * Throws where a count is none.
  */
-export function metricsAnswer(question: MetricsQuestion, page: MetricsPage, asOf: number): Uint8Array<ArrayBuffer> {
+export function metricsAnswer(
+  question: MetricsQuestion,
+  page: MetricsPage,
+  asOf: number,
+  take: TakeMemory = (bytes) => new Uint8Array(bytes),
+): Uint8Array<ArrayBuffer> {
   const { eventName, from, asked = { from }, to, groupBy } = question;
   const head = JSON.stringify({
     event_name: eventName ?? '*',
@@ -52,7 +60,9 @@ export function metricsAnswer(question: MetricsQuestion, page: MetricsPage, asOf
   const end = `"as_of":${Math.floor(asOf * 1000) / 1000}}`;
   if ('counts' in page) {
     const [total, users] = page.counts;
-    return joined([Buffer.from(`${head},"total_events":${countOf(total)},"unique_users":${countOf(users)},${end}`)]);
+    return joined(take, [
+      Buffer.from(`${head},"total_events":${countOf(total)},"unique_users":${countOf(users)},${end}`),
+    ]);
   }
   const texts = page.texts.filter(({ count }) => count > 0);
   const last = texts.at(-1)?.last;
@@ -64,7 +74,7 @@ export function metricsAnswer(question: MetricsQuestion, page: MetricsPage, asOf
     pieces.push(bytes);
   }
   pieces.push(Buffer.from(`],"next_cursor":${cursor},${end}`));
-  return joined(pieces);
+  return joined(take, pieces);
 }
 
 /** The rows of a metrics statement, which are one more than a page where there is a next one. Throws where a count is none. */
@@ -112,8 +122,8 @@ function groupAdder(groupBy: readonly Dimension[], text: JsonBytes): (row: Metri
 }
 
 /** Alone in its memory, which short Buffers are not. */
-function joined(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+function joined(take: TakeMemory, pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const all = take(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const piece of pieces) {
     all.set(piece, at);

@@ -4,6 +4,7 @@ import { clickHouseReason, createClickHouse } from '../../shared/clickhouse/clie
 import type { LogLevel } from '../../shared/config.js';
 import { createLogger } from '../../shared/log.js';
 import { metricsAnswer } from '../../shared/metrics/answer.js';
+import { AnswerMemory } from './answer-memory.js';
 import { Answering } from './answering.js';
 import { CellMirror } from './mirror.js';
 import { RollerPort } from './roller-port.js';
@@ -52,6 +53,7 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
     signal: stopping.signal,
   });
 
+  const memory = new AnswerMemory();
   const answer = async ({ id, question, asOf, timeoutMs }: CellsAsk): Promise<void> => {
     const answered = await answering.ask(question, timeoutMs).catch((error: unknown) => {
       onFailure(error);
@@ -62,7 +64,7 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
       port.postMessage({ id, miss: answered } satisfies CellsReply);
       return;
     }
-    const body = metricsAnswer(question, answered.page, asOf);
+    const body = metricsAnswer(question, answered.page, asOf, memory.take);
     port.postMessage({ id, answer: { body, excepted: answered.excepted } } satisfies CellsReply, [body.buffer]);
   };
 
@@ -73,6 +75,9 @@ function run({ clickhouse, bytesMax, gauge, logLevel, port }: CellsWorkerData): 
         return;
       case 'roller':
         roller.connect(message.port);
+        return;
+      case 'memory':
+        memory.giveBack(message.memory);
         return;
       case 'stop':
       default:

@@ -59,9 +59,17 @@ test('an answer of any size reaches a reader of any speed whole, once', () => {
     for (const room of [1000, 65_536, 1_000_000]) {
       for (const make of [(bytes: Buffer) => bytes, (bytes: Buffer) => bytes.toString('latin1')]) {
         const bytes = Buffer.alloc(size, 'penstock');
-        const { body, corked } = sendTo(room, (res) => send(res, { status: 200, body: make(bytes) }));
+        let done = 0;
+        const reply = { status: 200, body: make(Buffer.from(bytes)) };
+        const whenDone = (): void => {
+          done += 1;
+          // It is somebody else's from now on.
+          if (typeof reply.body !== 'string') reply.body.fill(0);
+        };
+        const { body, corked } = sendTo(room, (res) => send(res, { ...reply, done: whenDone }));
         assert.ok(body.equals(bytes), `${size} bytes, ${room} at a time`);
         assert.ok(corked);
+        assert.equal(done, 1);
       }
     }
   }
